@@ -1,0 +1,1 @@
+"""miniray: the Ray Core API in pure Python on one machine."""
