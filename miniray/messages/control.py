@@ -1,0 +1,288 @@
+"""The conversation with the head: registration, tables, leases, resources, nodes, life and death.
+
+Requests carry a `request_id` of the sender's and are answered by one message with the same number; they may be sent again
+after a reconnect, and the head answers a repeated one without doing it twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from miniray.messages.objects import Address
+from miniray.messages.tasks import WorkerAddress
+
+
+class Hello(Struct, array_like=True, tag=40):
+    """Any process to any other, first on each new connection: who I am, where my inbox is, which version I speak."""
+
+    address: Address
+    version: str
+    kind: str  #: "driver", "worker" or "head"
+    pid: int
+
+
+class Goodbye(Struct, array_like=True, tag=41):
+    """Any process to any other, last on a connection: I leave in good order, nothing of mine is on its way any more."""
+
+    worker_id: bytes
+    reason: str = ""
+
+
+class RegisterDriver(Struct, array_like=True, tag=42):
+    """Driver to head: open a job for me."""
+
+    request_id: int
+    pid: int
+    entrypoint: str
+    namespace: str
+    config: dict[str, Any]  #: cwd, sys_path, script_dir, argv0, runtime_env, log_to_driver, metadata, strict, ... (plain data)
+    session_resources: dict[str, int] | None = None
+
+
+class DriverRegistered(Struct, array_like=True, tag=43):
+    """Head to driver: the answer to `RegisterDriver`."""
+
+    request_id: int
+    job_id: bytes
+    node_id: bytes
+    namespace: str
+    session: dict[str, Any]  #: session_name, session_dir, gcs_address, node_ip, store_dir, temp dir, ... (plain data)
+    error: str = ""
+
+
+class RegisterWorker(Struct, array_like=True, tag=44):
+    """Worker to head: my inbox is bound, I can be leased."""
+
+    address: Address
+    pid: int
+    node_id: bytes
+
+
+class LeaseSpec(Struct, array_like=True, frozen=True, gc=False):
+    """What a lease must offer; part of `LeaseDemand`. Quantities are in units of 1/10000."""
+
+    resources: dict[str, int]
+    job_id: bytes
+    runtime_env: str = ""  #: canonical JSON, "" for none
+    strategy: bytes = b""  #: msgpack of the scheduling strategy, b"" for DEFAULT
+    label_selector: dict[str, str] = {}
+    placement_group_id: bytes = b""
+    bundle_index: int = -1
+    name: str = ""  #: for messages about infeasible demand
+
+
+class LeaseDemand(Struct, array_like=True, tag=45):
+    """Owner to head: I want `count` more leases of this class (absolute: replaces what I said before; 0 withdraws)."""
+
+    class_id: int  #: the owner's number for this scheduling class
+    spec: LeaseSpec | None  #: None: same as before
+    count: int
+    depth: int = 0  #: nesting depth of the tasks that wait: deeper ones go first
+    owner_node: bytes = b""
+    locality: dict[bytes, int] | None = None  #: bytes of arguments per node
+
+
+class LeaseGranted(Struct, array_like=True, tag=46):
+    """Head to owner: this worker is yours until you return it. `accelerator_ids` are the devices that go with it."""
+
+    class_id: int
+    lease_id: int
+    worker: WorkerAddress
+    accelerator_ids: dict[str, list[str]] | None = None
+
+
+class LeaseRefused(Struct, array_like=True, tag=47):
+    """Head to owner: this class can never be served: `error` names an exception of `miniray.exceptions`, `message` its text."""
+
+    class_id: int
+    error: str
+    message: str
+
+
+class RevokeLease(Struct, array_like=True, tag=48):
+    """Head to owner: others wait; give this lease back after its current task."""
+
+    lease_id: int
+
+
+class ReturnLease(Struct, array_like=True, tag=49):
+    """Owner to head: I need this worker no more; `worker_exiting`: it said that it leaves (max_calls)."""
+
+    lease_id: int
+    worker_exiting: bool = False
+
+
+class WorkerBlocked(Struct, array_like=True, tag=50):
+    """Worker to head: my task waits in `get`: its CPUs are free until `WorkerUnblocked`."""
+
+    blocked: bool
+
+
+class ReserveMemory(Struct, array_like=True, tag=51):
+    """Any process to head: may I fill so many more bytes of the object store of my node? Answered by `Reply`."""
+
+    request_id: int
+    node_id: bytes
+    size: int
+
+
+class ReleaseMemory(Struct, array_like=True, tag=52):
+    """Any process to head: so many bytes of my reservation go back."""
+
+    node_id: bytes
+    size: int
+
+
+class TablePut(Struct, array_like=True, tag=53):
+    """Any process to head: write a row and publish it. `table` is a `TablePrefix` number. Answered by `Reply` (True: the key was new) if request_id > 0."""
+
+    request_id: int
+    table: int
+    key: bytes
+    value: bytes
+    namespace: bytes = b""
+    overwrite: bool = True
+    publish: bool = True
+
+
+class TableGet(Struct, array_like=True, tag=54):
+    """Any process to head: read one row; `wait` holds the answer back until the row exists. Answered by `Reply` (bytes or None)."""
+
+    request_id: int
+    table: int
+    key: bytes
+    namespace: bytes = b""
+    wait: bool = False
+
+
+class TableDelete(Struct, array_like=True, tag=55):
+    """Any process to head: delete a row, or all rows whose key begins with `key`. Answered by `Reply` (the number deleted)."""
+
+    request_id: int
+    table: int
+    key: bytes
+    namespace: bytes = b""
+    by_prefix: bool = False
+
+
+class TableScan(Struct, array_like=True, tag=56):
+    """Any process to head: all rows whose key begins with `prefix`. Answered by `Reply` (list of [key, value], or of keys)."""
+
+    request_id: int
+    table: int
+    prefix: bytes = b""
+    namespace: bytes = b""
+    keys_only: bool = False
+    limit: int = 0
+
+
+class Query(Struct, array_like=True, tag=57):
+    """Any process to head: a question about the session by name ("nodes", "cluster_resources", "available_resources", "jobs", "status", ...). Answered by `Reply` (plain data)."""
+
+    request_id: int
+    what: str
+    arguments: dict[str, Any] = {}
+
+
+class Reply(Struct, array_like=True, tag=58):
+    """Head to the asker: the answer to a request; `error` names an exception of `miniray.exceptions` (or a built-in one), `value` its text then."""
+
+    request_id: int
+    value: Any = None
+    error: str = ""
+
+
+class Subscribe(Struct, array_like=True, tag=59):
+    """Any process to head: send me `Published` for this channel (a `TablePubsub` number) and key (None: all keys)."""
+
+    channel: int
+    key: bytes | None = None
+
+
+class Unsubscribe(Struct, array_like=True, tag=60):
+    """Any process to head: no longer."""
+
+    channel: int
+    key: bytes | None = None
+
+
+class Published(Struct, array_like=True, tag=61):
+    """Head to subscriber: an event of a channel. `sequence` counts per channel, so that a gap is seen."""
+
+    channel: int
+    key: bytes
+    sequence: int
+    value: bytes
+
+
+class WorkerDied(Struct, array_like=True, tag=62):
+    """Head to everybody who leased, owns, borrows from or watches that process: it is gone.
+
+    `expected`: it said Goodbye. Otherwise the notice takes effect once the inbox was read dry twice: replies of the dead may still come.
+    """
+
+    worker_id: bytes
+    node_id: bytes
+    pid: int
+    expected: bool
+    exit_type: str  #: Ray's WorkerExitType: INTENDED_USER_EXIT, SYSTEM_ERROR, ...
+    detail: str  #: for the error's text
+    node_died: bool = False
+    exit_signal: int = 0  #: the signal that ended it, 0: none
+    exit_code: int | None = None
+    log_files: list[str] = []
+    out_of_memory: bool = False
+
+
+class WatchWorker(Struct, array_like=True, tag=63):
+    """Any process to head: tell me by `WorkerDied` when this process dies (at once, if it already did)."""
+
+    worker_id: bytes
+
+
+class Exit(Struct, array_like=True, tag=64):
+    """Head (or a worker's owner) to worker: leave; `force`: without finishing, atexit handlers or flush."""
+
+    reason: str
+    force: bool = False
+
+
+class AddNode(Struct, array_like=True, tag=65):
+    """`Cluster.add_node` to head: one more virtual node. Answered by `Reply` (the node's row)."""
+
+    request_id: int
+    resources: dict[str, int]
+    labels: dict[str, str] = {}
+    object_store_memory: int = 0
+    name: str = ""
+
+
+class RemoveNode(Struct, array_like=True, tag=66):
+    """`Cluster.remove_node` to head: kill this node's processes, lose its objects. Answered by `Reply`."""
+
+    request_id: int
+    node_id: bytes
+    graceful: bool = False
+
+
+class StopSession(Struct, array_like=True, tag=67):
+    """Driver of a private session, or `miniray stop`, to head: end everything. Answered by `Reply` before the head goes, if request_id > 0."""
+
+    request_id: int
+    force: bool = False
+
+
+class TaskEvents(Struct, array_like=True, tag=68):
+    """Any core worker to head: what happened to tasks since last time, for the state API: rows of plain data, and how many were dropped."""
+
+    events: list[list[Any]]
+    dropped: int = 0
+
+
+class Warn(Struct, array_like=True, tag=69):
+    """Head to driver: a line for the user (infeasible demand, a worker that died unexpectedly, ...)."""
+
+    message: str
+    level: int = 30

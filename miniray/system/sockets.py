@@ -1,0 +1,298 @@
+"""The transport: one inbox per process, one sending socket per peer.
+
+Rules
+-----
+* Each process binds **one PULL inbox** and opens **one PUSH socket per peer**. An address is a mailbox; whoever knows it can
+  write. Order holds from one sender to one receiver, never between senders.
+* The inbox is read only by the thread that leads the reactor (`system.reactor`). Sending takes one short lock. So no ZeroMQ
+  socket is ever used by two threads at once.
+* The first message on a new connection is `Hello`, the last one is `Goodbye` (after an orderly exit).
+* High-water marks are off: PUSH never blocks; bounds stand in the protocol.
+* PUSH does not report a dead peer and would reconnect for ever: `forget` closes the socket of a dead peer with linger 0.
+
+The leader blocks inside ``recv`` itself, not in a poll over several descriptors: a round trip is 50 us that way, and 65 to 100 us
+with `poll` in front (measured with `benchmarks/transport.py`). Another thread of the process wakes the leader by a message through an
+``inproc`` socket that ends in the same inbox; the life line has a thread of its own (`system.lifeline`).
+
+`LoopbackTransport` is the same interface without sockets, for tests and for the in-process runtime. A trace hook sees every
+message that leaves or arrives.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+import zmq
+
+from miniray.messages.control import Goodbye, Hello
+from miniray.messages.envelope import Envelope, Message
+from miniray.messages.objects import Address
+
+#: called with ("send" | "recv", the other side's worker id, message)
+TraceHook = Callable[[str, bytes, Message], None]
+
+_WAKE = b""
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+_NOBLOCK = zmq.NOBLOCK
+_RCVTIMEO = int(zmq.RCVTIMEO)
+
+
+class Transport(Protocol):
+    """What a core worker needs to talk to other processes."""
+
+    address: Address
+    epoch: int
+    trace: TraceHook | None
+
+    def send(self, peer: Address, messages: list[Message]) -> None: ...
+    def receive(self, timeout: float | None) -> Envelope | None: ...
+    def wake(self) -> None: ...
+    def forget(self, worker_id: bytes) -> None: ...
+    def close(self, reason: str = "", goodbye: bool = True) -> None: ...
+
+
+class ZmqTransport:
+    """Transport over ZeroMQ: ``ipc://`` inside the session directory, or ``tcp://127.0.0.1`` where there is no ipc.
+
+    Args:
+        worker_id: the 28-byte id of this process.
+        directory: where the ipc socket goes (its path must stay under 107 bytes); None: TCP on the loopback interface.
+        name: file name of the socket.
+        kind: "driver", "worker" or "head".
+        version: the version that `Hello` carries.
+        token: secret of the session, put before each frame over TCP; frames without it are dropped unread.
+    """
+
+    def __init__(
+        self, worker_id: bytes, directory: str | None, name: str, *, kind: str, version: str, token: bytes = b""
+    ) -> None:
+        self.epoch = 0
+        self.trace: TraceHook | None = None
+        self._token = b"" if directory else token
+        self._context = zmq.Context()
+        # A thousand actors are a thousand PUSH sockets; the default limit is 1023.
+        self._context.set(zmq.MAX_SOCKETS, 65000)
+        self._inbox = self._context.socket(zmq.PULL)
+        self._inbox.set(zmq.RCVHWM, 0)
+        self._inbox.set(zmq.LINGER, 0)
+        if directory:
+            path = os.path.join(directory, name)
+            if len(os.fsencode(path)) > 107:
+                raise ValueError(f"the socket path {path!r} is longer than 107 bytes: choose a shorter session directory")
+            endpoint = "ipc://" + path
+            self._inbox.bind(endpoint)
+        else:
+            port = self._inbox.bind_to_random_port("tcp://127.0.0.1")
+            endpoint = f"tcp://127.0.0.1:{port}"
+        wake_name = f"inproc://wake-{worker_id.hex()}"
+        self._inbox.bind(wake_name)
+        self._waker = self._context.socket(zmq.PUSH)
+        self._waker.set(zmq.LINGER, 0)
+        self._waker.connect(wake_name)
+        self._wake_lock = threading.Lock()
+        self.address = Address(worker_id, endpoint)
+        self._hello = Hello(self.address, version, kind, os.getpid())
+        self._lock = threading.RLock()
+        self._peers: dict[bytes, zmq.Socket[bytes]] = {}
+        self._forgotten: set[bytes] = set()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(Envelope).decode
+        self._timeout_ms = -1
+        self._closed = False
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    def send(self, peer: Address, messages: list[Message]) -> None:
+        """Send a batch; never blocks. To a peer that was forgotten it goes nowhere."""
+        if self.trace is not None:
+            for message in messages:
+                self.trace("send", peer.worker_id, message)
+        frame = self._encode(Envelope(self.address.worker_id, self.epoch, messages))
+        if self._token:
+            frame = self._token + frame
+        with self._lock:
+            socket = self._peers.get(peer.worker_id)
+            if socket is None:
+                if self._closed or peer.worker_id in self._forgotten:
+                    return
+                socket = self._connect(peer)
+            socket.send(frame, _NOBLOCK)
+
+    def _connect(self, peer: Address) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.PUSH)
+        socket.set(zmq.SNDHWM, 0)
+        socket.set(zmq.LINGER, 2000)
+        # The peer binds before it announces itself; should a connect come first all the same, retry soon.
+        socket.set(zmq.RECONNECT_IVL, 10)
+        socket.connect(peer.endpoint)
+        self._peers[peer.worker_id] = socket
+        if self.trace is not None:
+            self.trace("send", peer.worker_id, self._hello)
+        socket.send(self._token + self._encode(Envelope(self.address.worker_id, self.epoch, [self._hello])), _NOBLOCK)
+        return socket
+
+    def forget(self, worker_id: bytes) -> None:
+        """Close the socket of a peer that is dead; what was on its way to it is dropped."""
+        with self._lock:
+            self._forgotten.add(worker_id)
+            socket = self._peers.pop(worker_id, None)
+            if socket is not None:
+                socket.close(linger=0)
+
+    def readmit(self, worker_id: bytes) -> None:
+        """Talk again to a peer that was forgotten (a head that came back)."""
+        with self._lock:
+            self._forgotten.discard(worker_id)
+
+    # -- receiving (by the leading thread only) -----------------------------------------------------------------------
+
+    def receive(self, timeout: float | None) -> Envelope | None:
+        """Wait for the next envelope, at most `timeout` seconds (None: for ever). None: timed out, or woken by `wake`.
+
+        Raises:
+            KeyboardInterrupt, or whatever a signal handler of the main thread raises; no frame is lost by that.
+        """
+        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        if milliseconds == 0:
+            return self.receive_nowait()
+        if milliseconds != self._timeout_ms:
+            self._inbox.set(_RCVTIMEO, milliseconds)
+            self._timeout_ms = milliseconds
+        try:
+            frame = self._inbox.recv()
+        except zmq.Again:
+            return None
+        return self._open(frame)
+
+    def receive_nowait(self) -> Envelope | None:
+        """The next envelope if one is there. None also for a wake-up: ask `pending` whether more follows."""
+        if not self.pending():
+            return None
+        return self._open(self._inbox.recv(_NOBLOCK))
+
+    def pending(self) -> bool:
+        """Whether a frame can be received at once."""
+        return bool(self._inbox.get(_EVENTS) & _POLLIN)  # type: ignore[operator]
+
+    def fileno(self) -> int:
+        """ZeroMQ's descriptor for event loops. It is edge-triggered: read until `pending` is False before waiting on it."""
+        return int(self._inbox.fileno())
+
+    def _open(self, frame: bytes) -> Envelope | None:
+        if not frame:
+            return None
+        if self._token:
+            size = len(self._token)
+            if not hmac.compare_digest(frame[:size], self._token):
+                return None
+            frame = frame[size:]
+        envelope: Envelope = self._decode(frame)
+        if self.trace is not None:
+            for message in envelope.messages:
+                self.trace("recv", envelope.sender, message)
+        return envelope
+
+    # -- waking and closing ----------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Make the thread inside `receive` return. Callable from any thread, also from ``__del__``."""
+        # Whoever holds the lock is sending a wake-up already; the leader looks at all flags after it.
+        if self._wake_lock.acquire(blocking=False):
+            try:
+                if not self._closed:
+                    self._waker.send(_WAKE, _NOBLOCK)
+            finally:
+                self._wake_lock.release()
+
+    def connected_peers(self) -> Iterable[bytes]:
+        """The worker ids to which a socket is open."""
+        return list(self._peers)
+
+    def close(self, reason: str = "", goodbye: bool = True) -> None:
+        """Say `Goodbye` to every peer, flush (2 s at most), and close all sockets."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            farewell: list[Message] = [Goodbye(self.address.worker_id, reason)]
+            frame = self._token + self._encode(Envelope(self.address.worker_id, self.epoch, farewell))
+            for worker_id, socket in self._peers.items():
+                if goodbye:
+                    if self.trace is not None:
+                        self.trace("send", worker_id, farewell[0])
+                    socket.send(frame, _NOBLOCK)
+                socket.close(linger=2000 if goodbye else 0)
+            self._peers.clear()
+        with self._wake_lock:
+            self._waker.close(linger=0)
+        self._inbox.close(linger=0)
+        self._context.term()
+
+
+class LoopbackTransport:
+    """The same interface inside one process: a registry of queues. Messages are encoded and decoded all the same."""
+
+    _encode = msgspec.msgpack.Encoder().encode
+    _decode = msgspec.msgpack.Decoder(Envelope).decode
+
+    def __init__(self, worker_id: bytes, registry: dict[bytes, LoopbackTransport], *, kind: str, version: str) -> None:
+        self.address = Address(worker_id, f"loopback://{worker_id.hex()}")
+        self.epoch = 0
+        self.trace: TraceHook | None = None
+        self._registry = registry
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._hello = Hello(self.address, version, kind, os.getpid())
+        self._greeted: set[bytes] = set()
+        registry[worker_id] = self
+
+    def send(self, peer: Address, messages: list[Message]) -> None:
+        """Put a batch into the peer's queue; nowhere when it is not there."""
+        target = self._registry.get(peer.worker_id)
+        if target is None:
+            return
+        if peer.worker_id not in self._greeted:
+            self._greeted.add(peer.worker_id)
+            messages = [self._hello, *messages]
+        if self.trace is not None:
+            for message in messages:
+                self.trace("send", peer.worker_id, message)
+        target._queue.put(self._encode(Envelope(self.address.worker_id, self.epoch, messages)))
+
+    def receive(self, timeout: float | None) -> Envelope | None:
+        """Wait for the next envelope, at most `timeout` seconds."""
+        try:
+            frame = self._queue.get(timeout=timeout) if timeout != 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if not frame:
+            return None
+        envelope: Envelope = self._decode(frame)
+        if self.trace is not None:
+            for message in envelope.messages:
+                self.trace("recv", envelope.sender, message)
+        return envelope
+
+    def wake(self) -> None:
+        """Make `receive` return."""
+        self._queue.put(_WAKE)
+
+    def forget(self, worker_id: bytes) -> None:
+        """The peer is gone: nothing to close here."""
+        self._greeted.discard(worker_id)
+
+    def close(self, reason: str = "", goodbye: bool = True) -> None:
+        """Say `Goodbye` to everybody this transport has talked to, and leave the registry."""
+        self._registry.pop(self.address.worker_id, None)
+        if goodbye:
+            for worker_id in list(self._greeted):
+                target = self._registry.get(worker_id)
+                if target is not None:
+                    farewell: list[Message] = [Goodbye(self.address.worker_id, reason)]
+                    target._queue.put(self._encode(Envelope(self.address.worker_id, self.epoch, farewell)))
