@@ -1,0 +1,102 @@
+"""What processes are told when they are started: not ZeroMQ messages, but lines on the life line and the fork server's pipe.
+
+`HeadConfig` goes from the starter to the head as the first line of its life line, `HeadReady` (or `HeadFailed`) comes back. The
+`Spawn...` structs are the conversation of head and fork server: one JSON line each.
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+from msgspec import Struct
+
+from miniray.messages.objects import Address
+
+
+class HeadConfig(Struct, omit_defaults=True):
+    """Starter to head: what to be. Memory in bytes; None: Ray's default. `driver_id`: whose life line this is, b"" for nobody's."""
+
+    version: str
+    driver_id: bytes = b""
+    private: bool = True  #: ends with its driver; else it survives its drivers
+    transport: str = "ipc"
+    start_method: str = "fork"
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    memory: int | None = None
+    object_store_memory: int | None = None
+    resources: dict[str, float] = {}
+    labels: dict[str, str] = {}
+    port: int = 0  #: the TCP port to own; 0: any
+    port_required: bool = False  #: a busy port is an error, and not a reason to take another one
+    prestart: int = -1  #: workers to fork at once; -1: one per CPU, two at most
+    preload: list[str] = []  #: modules the fork server imports, besides what every worker needs
+    namespace: str = ""
+    # Filled in by `start_head`:
+    session_dir: str = ""
+    session_name: str = ""
+    store_dir: str = ""
+    token: bytes = b""
+
+
+class HeadReady(Struct, omit_defaults=True):
+    """Head to starter: my inbox is bound. `lifeline` is where other drivers connect theirs."""
+
+    address: Address
+    epoch: int
+    pid: int
+    port: int
+    node_id: bytes
+    lifeline: str
+    workers: list[bytes] = []
+
+
+class HeadFailed(Struct):
+    """Head to starter: I cannot start, and this is why."""
+
+    error: str
+
+
+class SpawnProcess(Struct, tag=True, omit_defaults=True):
+    """Head to fork server: fork a process that calls ``target(payload)`` ("module:function") with these logs and variables."""
+
+    key: bytes  #: the worker id
+    target: str
+    payload: bytes
+    title: str
+    out: str
+    err: str
+    env: dict[str, str] = {}
+
+
+class SignalProcess(Struct, tag=True):
+    """Head to fork server: send this signal to the process, if it still runs."""
+
+    key: bytes
+    signal: int
+
+
+class PreloadModules(Struct, tag=True):
+    """Head to fork server: import these before the next fork; a module that is missing is skipped."""
+
+    modules: list[str]
+
+
+class ProcessStarted(Struct, tag=True):
+    """Fork server to head: forked."""
+
+    key: bytes
+    pid: int
+
+
+class ProcessExited(Struct, tag=True):
+    """Fork server to head: reaped. `exit_code` as in multiprocessing: minus the signal when one ended it. pid 0: never started, see `error`."""
+
+    key: bytes
+    pid: int
+    exit_code: int
+    error: str = ""
+
+
+ToForkServer = Union[SpawnProcess, SignalProcess, PreloadModules]
+FromForkServer = Union[ProcessStarted, ProcessExited]

@@ -1,0 +1,31 @@
+"""What a worker is told when it is started: by the fork server as an argument, by the spawn fallback through a pipe."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from miniray.messages.objects import Address
+
+
+class WorkerConfig(Struct, frozen=True):
+    """Everything a new worker needs to reach its head; ``miniray.processes.worker.main`` takes one."""
+
+    session_name: str
+    session_dir: str
+    socket_dir: str  #: where the ipc socket of its inbox goes; "" over TCP
+    log_dir: str
+    spill_dir: str
+    store_dir: str  #: shared memory of the session
+    worker_id: bytes
+    node_id: bytes
+    head: Address
+    lifeline: str  #: for `system.lifeline.connect`
+    transport: str  #: "ipc" or "tcp"
+    start_method: str  #: "fork" or "spawn"
+    token: bytes
+    version: str
+    epoch: int
+    out_file: str  #: file descriptors 1 and 2 are these already
+    err_file: str
+    node_ip: str = "127.0.0.1"
+    env: dict[str, str] = {}  #: set in os.environ already
