@@ -1,12 +1,11 @@
-"""What processes are told when they are started: not ZeroMQ messages, but lines on the life line and the fork server's pipe.
+"""What processes are told when they are started: not ZeroMQ messages, but lines on the life line and the fork server's
+pipe.
 
-`HeadConfig` goes from the starter to the head as the first line of its life line, `HeadReady` (or `HeadFailed`) comes back. The
-`Spawn...` structs are the conversation of head and fork server: one JSON line each.
+`HeadConfig` goes from the starter to the head as the first line of its life line, `HeadReady` (or `HeadFailed`) comes
+back. The `Spawn...` structs are the conversation of head and fork server: one JSON line each.
 """
 
 from __future__ import annotations
-
-from typing import Union
 
 from msgspec import Struct
 
@@ -14,7 +13,9 @@ from miniray.messages.objects import Address
 
 
 class HeadConfig(Struct, omit_defaults=True):
-    """Starter to head: what to be. Memory in bytes; None: Ray's default. `driver_id`: whose life line this is, b"" for nobody's."""
+    """Starter to head: what to be. Memory in bytes; None: Ray's default. `driver_id`: whose life line this is, b"" for
+    nobody's.
+    """
 
     version: str
     driver_id: bytes = b""
@@ -58,7 +59,9 @@ class HeadFailed(Struct):
 
 
 class SpawnProcess(Struct, tag=True, omit_defaults=True):
-    """Head to fork server: fork a process that calls ``target(payload)`` ("module:function") with these logs and variables."""
+    """Head to fork server: fork a process that calls ``target(payload)`` ("module:function") with these logs and
+    variables.
+    """
 
     key: bytes  #: the worker id
     target: str
@@ -90,7 +93,9 @@ class ProcessStarted(Struct, tag=True):
 
 
 class ProcessExited(Struct, tag=True):
-    """Fork server to head: reaped. `exit_code` as in multiprocessing: minus the signal when one ended it. pid 0: never started, see `error`."""
+    """Fork server to head: reaped. `exit_code` as in multiprocessing: minus the signal when one ended it. pid 0: never
+    started, see `error`.
+    """
 
     key: bytes
     pid: int
@@ -98,5 +103,5 @@ class ProcessExited(Struct, tag=True):
     error: str = ""
 
 
-ToForkServer = Union[SpawnProcess, SignalProcess, PreloadModules]
-FromForkServer = Union[ProcessStarted, ProcessExited]
+ToForkServer = SpawnProcess | SignalProcess | PreloadModules
+FromForkServer = ProcessStarted | ProcessExited

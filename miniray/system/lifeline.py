@@ -1,8 +1,8 @@
 """Life lines: one stream between each process and the head, whose end of file is death, both ways.
 
-The kernel closes a stream however its process ends, so nobody needs heartbeats to notice. Nothing is said on it after the
-greeting: the process connects, says who it is, and from then on a readable life line means that the other side is gone.
-Over TCP (where there are no ipc sockets) the greeting carries the token of the session.
+The kernel closes a stream however its process ends, so nobody needs heartbeats to notice. Nothing is said on it after
+the greeting: the process connects, says who it is, and from then on a readable life line means that the other side is
+gone. Over TCP (where there are no ipc sockets) the greeting carries the token of the session.
 
 An address is the path of an AF_UNIX socket, or ``tcp://127.0.0.1:PORT``.
 """

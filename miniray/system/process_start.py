@@ -1,14 +1,15 @@
 """Starting the head: what `multiprocessing` cannot do.
 
-* The head is to be a fresh interpreter (the driver may have threads, a ZeroMQ context, CUDA, ...), in a session of its own (Ctrl-C reaches
-  the driver alone), with a life line at a known descriptor, and with padding in its argv, because the process titles of the head and of
-  all workers that are forked from it are written over that memory (`system.process_title`).
-* multiprocessing's forkserver imports the user's ``__main__`` again and runs scripts without a guard twice; its resource tracker unlinks
-  shared memory that is still in use (before 3.13).
+* The head is to be a fresh interpreter (the driver may have threads, a ZeroMQ context, CUDA, ...), in a session of its
+  own (Ctrl-C reaches the driver alone), with a life line at a known descriptor, and with padding in its argv, because
+  the process titles of the head and of all workers that are forked from it are written over that memory
+  (`system.process_title`).
+* multiprocessing's forkserver imports the user's ``__main__`` again and runs scripts without a guard twice; its
+  resource tracker unlinks shared memory that is still in use (before 3.13).
 * `posix_spawn` costs a millisecond less than `subprocess`, whose import alone takes longer.
 
-The child gets the life line as descriptor 3 and the lock of the session as descriptor 4; its first line of input is a `HeadConfig`,
-its answer a `HeadReady` or a `HeadFailed`.
+The child gets the life line as descriptor 3 and the lock of the session as descriptor 4; its first line of input is a
+`HeadConfig`, its answer a `HeadReady` or a `HeadFailed`.
 """
 
 from __future__ import annotations
@@ -46,10 +47,12 @@ class HeadProcess:
         self._ready: HeadReady | None = None
 
     def wait_ready(self, timeout: float = 60.0) -> HeadReady:
-        """Wait until the head's inbox is bound, and say where. Nothing else is ever read from the life line before that.
+        """Wait until the head's inbox is bound, and say where. Nothing else is ever read from the life line before
+        that.
 
         Raises:
-            RuntimeError: the head ended, could not start, or took longer than `timeout` seconds; with the end of its log.
+            RuntimeError: the head ended, could not start, or took longer than `timeout` seconds; with the end of its
+                log.
         """
         if self._ready is not None:
             return self._ready
@@ -172,7 +175,7 @@ def _spawn(argv: list[str], lifeline: int, lock: int, logs: str) -> int:
         (os.POSIX_SPAWN_OPEN, 1, os.path.join(logs, "head.out"), append, 0o600),
         (os.POSIX_SPAWN_OPEN, 2, os.path.join(logs, "head.err"), append, 0o600),
     ]
-    actions += [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(spare, (LIFELINE_FD, LOCK_FD))]
+    actions += [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(spare, (LIFELINE_FD, LOCK_FD), strict=False)]
     handled = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGPIPE]
     try:
         try:

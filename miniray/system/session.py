@@ -1,10 +1,11 @@
 """Sessions on disk: where their directories lie, who owns them, how one is found, and how dead ones are swept.
 
-A session of user U is a directory ``<tmp>/miniray-<uid>/s-<8 hex>`` (mode 0700; short, because the path of a socket ends at 107 bytes)
-and, for shared memory, ``/dev/shm/miniray-<uid>-<8 hex>``. The head holds an exclusive `flock` on the file ``lock`` for as long as it
-lives; the kernel lets go of it however the head dies. So a session whose lock is free is dead, and whoever starts the next one removes
-it: that is what cleans up when head, fork server and driver were all killed at once. The lock of the root (``<tmp>/miniray-<uid>/lock``) is
-held for the moment in which a directory exists and its lock is not yet taken.
+A session of user U is a directory ``<tmp>/miniray-<uid>/s-<8 hex>`` (mode 0700; short, because the path of a socket
+ends at 107 bytes) and, for shared memory, ``/dev/shm/miniray-<uid>-<8 hex>``. The head holds an exclusive `flock` on
+the file ``lock`` for as long as it lives; the kernel lets go of it however the head dies. So a session whose lock is
+free is dead, and whoever starts the next one removes it: that is what cleans up when head, fork server and driver were
+all killed at once. The lock of the root (``<tmp>/miniray-<uid>/lock``) is held for the moment in which a directory
+exists and its lock is not yet taken.
 
 ``head.json`` (0600) is how other drivers find a running head; it is written when the head is ready.
 """
@@ -84,7 +85,8 @@ class SessionInfo(msgspec.Struct):
 def session_root() -> str:
     """The directory of this user's sessions, made with mode 0700 if need be.
 
-    ``MINIRAY_TMPDIR`` or ``TMPDIR`` says under which directory, ``/tmp`` otherwise or when the path would be too long for sockets.
+    ``MINIRAY_TMPDIR`` or ``TMPDIR`` says under which directory, ``/tmp`` otherwise or when the path would be too long
+    for sockets.
 
     Raises:
         PermissionError: it belongs to somebody else, or others may write to it.
@@ -129,7 +131,7 @@ def create_session(root: str | None = None, private: bool = True) -> SessionPath
         root = os.path.abspath(root)
         if len(os.fsencode(root)) > _LONGEST_ROOT:
             raise ValueError(
-                f"the session directory {root!r} is too long: sockets in it would not have a path of 107 bytes or less; "
+                f"the session directory {root!r} is too long: the path of a socket in it would exceed 107 bytes; "
                 f"choose one of at most {_LONGEST_ROOT} bytes"
             )
         _make_private(root)
@@ -185,7 +187,9 @@ def _make_store(directory: str, name: str) -> str:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it; what is gone already or cannot be removed is passed over. Follows no links."""
+    """Remove a directory with all that is in it; what is gone already or cannot be removed is passed over. Follows no
+    links.
+    """
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -323,8 +327,9 @@ def find_session(address: str | None, root: str | None = None, timeout: float = 
     """The running session that an address means.
 
     Args:
-        address: None or "": this user's newest shared head, if any. "auto": the same, but there must be one. "local": none.
-            Else a session name, the id or path of a session directory, ``127.0.0.1:PORT``, ``localhost:PORT`` or ``ray://...:PORT``.
+        address: None or "": this user's newest shared head, if any. "auto": the same, but there must be one. "local":
+            none. Else a session name, the id or path of a session directory, ``127.0.0.1:PORT``, ``localhost:PORT`` or
+            ``ray://...:PORT``.
         timeout: seconds to wait for a head that is just starting.
 
     Returns:
@@ -387,10 +392,16 @@ def _being_started(root: str | None) -> bool:
 
 def _not_found(address: str, sessions: list[SessionInfo], root: str) -> str:
     if address == "auto":
-        problem = "Could not find any running Ray instance. Please specify the one to connect to by setting `--address` flag or `RAY_ADDRESS` environment variable."
+        problem = (
+            "Could not find any running Ray instance. Please specify the one to connect to by setting `--address` flag "
+            "or `RAY_ADDRESS` environment variable."
+        )
         problem += f" (Looked for a shared head of this user in {root}.)"
     else:
-        problem = f"Failed to connect to a session at {address!r}: looked for a running head of this user with that name, directory or port in {root}"
+        problem = (
+            f"Failed to connect to a session at {address!r}: looked for a running head of this user with that name, "
+            f"directory or port in {root}"
+        )
         if sessions:
             known = ", ".join(f"{info.gcs_address} ({info.session_name})" for info in sessions)
             problem += f"; running: {known}."
