@@ -332,8 +332,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.root.is_dir():
         parser.error(f"--root: {options.root} is not a folder")
-    if options.limit is not None and options.limit < 1:
-        parser.error("--limit: at least 1")
+    if not options.output.absolute().parent.is_dir():
+        parser.error(f"--output: {options.output.parent} is not a folder")
+    for name in ("limit", "cpus"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error(f"--{name}: at least 1")
     files = source_files(options.root, options.limit)
     if not files:
         parser.error(f"--root: no Python files in {options.root}")
