@@ -84,16 +84,26 @@ def open_files() -> dict[int, str]:
 
 
 def shared_memory() -> set[str]:
-    return (
-        {str(path) for path in Path("/dev/shm").glob(f"miniray-{os.getuid()}*")} if sys.platform == "linux" else set()
-    )
+    """Stores in /dev/shm that belong to sessions of this run, or do not say to which session they belong."""
+    if sys.platform != "linux":
+        return set()
+    private = os.environ.get(ROOT_VARIABLE, "")
+    found = set()
+    for path in Path("/dev/shm").glob(f"miniray-{os.getuid()}*"):
+        try:
+            owner = os.readlink(path / ".session")
+        except OSError:
+            owner = private
+        if owner.startswith(private):
+            found.add(str(path))
+    return found
 
 
 def session_entries() -> set[str]:
-    """What lies in the session root, in every session."""
+    """The sessions in the session root. The lock of the root itself stays."""
     root = session_root()
     with contextlib.suppress(OSError):
-        return {str(path) for path in root.iterdir()}
+        return {str(path) for path in root.iterdir() if path.name != "lock"}
     return set()
 
 

@@ -80,6 +80,18 @@ def test_shared_memory_is_found(before):
         path.unlink()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
+def test_shared_memory_of_a_session_outside_of_this_run_is_none_of_our_business(before, tmp_path):
+    path = Path(f"/dev/shm/miniray-{os.getuid()}-planted-{os.getpid()}")
+    path.mkdir()
+    (path / ".session").symlink_to(tmp_path)
+    try:
+        assert leaks.leaks_since(before) == []
+    finally:
+        (path / ".session").unlink()
+        path.rmdir()
+
+
 def test_a_session_directory_is_found(before):
     path = leaks.session_root() / "planted"
     path.mkdir(parents=True)
