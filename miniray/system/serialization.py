@@ -15,7 +15,7 @@ kind  name         the bytes
 
 The framed layout, all integers little-endian and 64 bits wide, all offsets relative to its first byte::
 
-    number of buffers | length of the pickle | (offset, length) of each buffer | pickle | pad | buffer | pad | buffer ...
+    number of buffers | length of pickle | (offset, length) of each buffer | pickle | pad | buffer | pad | buffer ...
 
 Each buffer starts at a multiple of 64, the alignment that Ray and Arrow use: a cache line, and enough for any SIMD
 load. Writing copies each buffer once; reading copies none: the buffers are read-only slices of the data itself, so a
@@ -133,9 +133,7 @@ def _is_plain(value: Any, depth: int) -> bool:
         return False
     for item in value:
         kind = type(item)
-        if kind not in _PLAIN and not (
-            (kind is tuple or kind is list or kind is dict) and _is_plain(item, depth - 1)
-        ):
+        if kind not in _PLAIN and not ((kind is tuple or kind is list or kind is dict) and _is_plain(item, depth - 1)):
             return False
     return True
 
