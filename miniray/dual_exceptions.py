@@ -9,13 +9,14 @@ otherwise hide it; Ray leaves those at None.
 
 from __future__ import annotations
 
-import sys
+import builtins
 import weakref
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 from miniray.exceptions import RayError, RayTaskError
 
+_GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)  # from Python 3.11 on
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, and not in C
 
 # Values are weak: a class of a notebook cell that was run again goes away with its last error.
@@ -52,8 +53,9 @@ def make_dual_exception(task_error: RayTaskError) -> RayTaskError:
     if cause is None:
         raise TypeError("a RayTaskError without a cause has no class to join")
     dual_class = make_dual_exception_type(type(cause))
-    if sys.version_info >= (3, 11) and isinstance(cause, BaseExceptionGroup):
-        instance = BaseExceptionGroup.__new__(dual_class, cause.message, cause.exceptions)
+    instance: BaseException
+    if _GROUP is not None and isinstance(cause, _GROUP):
+        instance = _GROUP.__new__(dual_class, cause.message, cause.exceptions)
     else:
         instance = _builtin_base(dual_class).__new__(dual_class, cause)
     instance.__dict__["_dual_state"] = (task_error, cause)

@@ -601,7 +601,7 @@ class ObjectRefStreamEndOfStreamError(RayError):
     """A generator's stream of refs has ended."""
 
 
-class OufOfBandObjectRefSerializationException(RayError):  # noqa: N818 - Ray's name, its spelling included
+class OufOfBandObjectRefSerializationException(RayError):
     """A ref was pickled outside of the system while that is forbidden."""
 
 
@@ -656,7 +656,7 @@ class AuthenticationError(_PlainMessageError):
         )
 
 
-class PlasmaObjectNotAvailable(RayError):  # noqa: N818 - Ray's name
+class PlasmaObjectNotAvailable(RayError):
     """The object is not in the local store."""
 
 
@@ -668,7 +668,7 @@ class CrossLanguageError(RayError):
         super().__init__(f"An exception raised from another language:\n{text}")
 
 
-class UserCodeException(RayError):  # noqa: N818 - Ray's name
+class UserCodeException(RayError):
     """The user's code raised where no task did."""
 
 
@@ -693,7 +693,7 @@ class RayChannelTimeoutError(RayChannelError, TimeoutError):
     """A compiled graph's channel ran out of time."""
 
 
-class RayCgraphCapacityExceeded(RaySystemError):  # noqa: N818 - Ray's name
+class RayCgraphCapacityExceeded(RaySystemError):
     """A compiled graph has too many executions in flight."""
 
 
