@@ -58,6 +58,15 @@ class HeadFailed(Struct):
     error: str
 
 
+class ForkServerConfig(Struct):
+    """Head to a fork server that was exec'd, first line: what to import, how to start, and what to remove at the end."""
+
+    preload: list[str]
+    start_method: str
+    session_dir: str
+    store_dir: str
+
+
 class SpawnProcess(Struct, tag=True, omit_defaults=True):
     """Head to fork server: fork a process that calls ``target(payload)`` ("module:function") with these logs and
     variables.

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 import msgspec
 
@@ -33,7 +34,7 @@ TITLE_SPACE = 512
 
 _BOOTSTRAP = (
     "import sys;sys.path[:1]=[];sys.path[:0]={first!r};"
-    "from miniray.processes.head import main;sys.path+=[p for p in {path!r} if p not in sys.path];main()"
+    "from {module} import {function};sys.path+=[p for p in {path!r} if p not in sys.path];{function}()"
 )
 
 
@@ -123,7 +124,11 @@ def start_head(paths: SessionPaths, config: HeadConfig) -> HeadProcess:
     config.token = paths.token
     mine, theirs = socket.socketpair()
     try:
-        pid = _spawn(head_command(), theirs.fileno(), paths.lock_fd, paths.logs)
+        descriptors = {LIFELINE_FD: theirs.fileno()}
+        if paths.lock_fd >= 0:
+            descriptors[LOCK_FD] = paths.lock_fd
+        logs = os.path.join(paths.logs, "head.out"), os.path.join(paths.logs, "head.err")
+        pid = spawn(python_command("miniray.processes.head", "main"), descriptors, *logs)
         mine.sendall(msgspec.json.encode(config) + b"\n")
     except BaseException:
         mine.close()
@@ -137,13 +142,13 @@ def start_head(paths: SessionPaths, config: HeadConfig) -> HeadProcess:
     return HeadProcess(pid, mine, paths)
 
 
-def head_command() -> list[str]:
-    """The argv of a head: this interpreter with the same flags, and the way to this very miniray."""
+def python_command(module: str, function: str) -> list[str]:
+    """The argv that calls a function of this very miniray: same interpreter, flags and import path; and padding."""
     if not sys.executable:
-        raise RuntimeError("miniray cannot start its head process: sys.executable is not set")
+        raise RuntimeError("miniray cannot start its processes: sys.executable is not set")
     package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = [os.path.abspath(entry) for entry in sys.path if entry]
-    code = _BOOTSTRAP.format(first=[package_parent], path=path)
+    code = _BOOTSTRAP.format(first=[package_parent], path=path, module=module, function=function)
     return [sys.executable, *interpreter_flags(), "-c", code.ljust(TITLE_SPACE)]
 
 
@@ -164,26 +169,34 @@ def interpreter_flags() -> list[str]:
     return arguments
 
 
-def _spawn(argv: list[str], lifeline: int, lock: int, logs: str) -> int:
+def spawn(argv: list[str], descriptors: dict[int, int], out: str = "", err: str = "") -> int:
+    """Exec a process in a session of its own, with default signal handling; its pid.
+
+    Args:
+        descriptors: number in the child -> descriptor here; all others with the close-on-exec flag are closed.
+        out, err: files for its output (appended); "": as here. Its input is ``/dev/null``.
+    """
     import fcntl
 
-    # Copies above the numbers they are to get: dup2 of a descriptor onto itself would leave it to be closed by exec.
-    spare = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (lifeline, lock) if fd >= 0]
-    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.path.join(logs, "head.out"), append, 0o600),
-        (os.POSIX_SPAWN_OPEN, 2, os.path.join(logs, "head.err"), append, 0o600),
-    ]
-    actions += [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(spare, (LIFELINE_FD, LOCK_FD), strict=False)]
+    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    for target, path in ((1, out), (2, err)):
+        if path:
+            actions.append((os.POSIX_SPAWN_OPEN, target, path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     handled = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGPIPE]
+    # Copies above the numbers they are to get: dup2 of a descriptor onto itself would leave it to be closed by exec.
+    spare: list[int] = []
     try:
+        for target, fd in descriptors.items():
+            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+            spare.append(copy)
+            actions.append((os.POSIX_SPAWN_DUP2, copy, target))
+        environment = os.environ
         try:
             return os.posix_spawn(
-                argv[0], argv, os.environ, file_actions=actions, setsid=True, setsigmask=[], setsigdef=handled
+                argv[0], argv, environment, file_actions=actions, setsid=True, setsigmask=[], setsigdef=handled
             )
-        except NotImplementedError:  # no POSIX_SPAWN_SETSID here: the head calls setsid itself, a moment later
-            return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsigmask=[], setsigdef=handled)
+        except NotImplementedError:  # no POSIX_SPAWN_SETSID here: the process calls setsid itself, a moment later
+            return os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsigmask=[], setsigdef=handled)
     finally:
-        for fd in spare:
-            os.close(fd)
+        for copy in spare:
+            os.close(copy)
