@@ -1,0 +1,60 @@
+"""The stored answers: what real Ray said, with the versions of Ray and Python that said it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .catalog import Program, ProgramFile
+
+FOLDER = Path(__file__).resolve().parent / "answers"
+
+
+@dataclass
+class StoredAnswers:
+    """One file's answers: `{program: {"digest": text it was recorded for, "answer": Ray's, "miniray": only where it deviates}}`."""
+
+    ray: str = ""
+    python: str = ""
+    programs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, name: str) -> StoredAnswers:
+        """Those of `programs/<name>.py`; empty ones if none were recorded yet."""
+        path = FOLDER / f"{name}.json"
+        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+
+    def save(self, name: str) -> None:
+        """Writes them in a form that a reviewer can read as a difference."""
+        FOLDER.mkdir(exist_ok=True)
+        text = json.dumps(vars(self), indent=1, ensure_ascii=False)
+        (FOLDER / f"{name}.json").write_text(text + "\n")
+
+    def stale(self, file: ProgramFile) -> list[str]:
+        """Programs without an answer, with one for another text, and answers without a program."""
+        digests = {entry.name: entry.digest for entry in file.programs}
+        recorded = {name: entry["digest"] for name, entry in self.programs.items()}
+        return sorted(name for name in digests | recorded if digests.get(name) != recorded.get(name))
+
+    def expected(self, program: Program, engine: str) -> Any:
+        """What an engine has to answer: what Ray answered, or its own documented deviation."""
+        entry = self.programs[program.name]
+        return entry["miniray"] if program.deviates and engine != "ray" else entry["answer"]
+
+
+def difference(expected: Any, actual: Any, expected_name: str = "Ray", actual_name: str = "miniray") -> str:
+    """Nothing if both are the same, else the lines that differ."""
+    if expected == actual:
+        return ""
+    return "\n".join(
+        difflib.unified_diff(readable(expected), readable(actual), expected_name, actual_name, lineterm="", n=2)
+    )
+
+
+def readable(answer: Any) -> list[str]:
+    """An answer as lines; a text of several lines stays several lines."""
+    lines = json.dumps(answer, indent=1, sort_keys=True, ensure_ascii=False).splitlines()
+    return [part for line in lines for part in line.replace("\\n", "\\n\n    ").split("\n")]

@@ -1,0 +1,145 @@
+"""Runs a file of programs on an engine: `python -m tests.differential.run --engine ray|miniray FILE [--only NAME ...]`.
+
+The programs of a file run in one subprocess and one session; the `fresh` ones in a subprocess each. What comes back is
+`{program: answer}`, an answer being `{"value": data}`, `{"error": ...}` (the program let an exception out), `{"exceeded": ...}` (it took
+too long) or `{"died": ...}` (it took the process with it). After the last two the rest of the file goes on in a new session.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .catalog import program_file
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+LIMITS = {"ray": 60, "miniray": 30}
+Answer = dict[str, Any]
+
+
+def ray_python() -> str | None:
+    """The interpreter that has real Ray: `MINIRAY_RAY_PYTHON`, else this one if Ray is installed in it, else none."""
+    named = os.environ.get("MINIRAY_RAY_PYTHON")
+    if named:
+        return named
+    return sys.executable if importlib.util.find_spec("ray") is not None else None
+
+
+def python_of(engine: str) -> str:
+    """The interpreter that runs an engine."""
+    if engine == "ray":
+        python = ray_python()
+        if python is None:
+            raise RuntimeError("real Ray is not installed here; MINIRAY_RAY_PYTHON may name an interpreter that has it")
+        return python
+    return sys.executable
+
+
+def environment(engine: str) -> dict[str, str]:
+    """The child's environment: the tests on the path, miniray only from where this process has it, strict as the alias is."""
+    path = [str(ROOT / "tests")]
+    if engine != "ray":
+        spec = importlib.util.find_spec("miniray")
+        if spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(ROOT / "miniray"):
+            path.append(str(ROOT))
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MINIRAY_", "COV_CORE"))}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONHASHSEED": "0",
+        "PYTHONWARNINGS": "default",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "MINIRAY_STRICT": "1",
+    }
+
+
+def run_file(
+    engine: str, name: str, only: Sequence[str] | None = None, log: Path | None = None, verbose: bool = False
+) -> dict[str, Answer]:
+    """The answers of a file's programs (or of those in `only`) on an engine; what the processes print goes to `log`."""
+    file = program_file(name)
+    chosen = [entry for entry in file.programs if only is None or entry.name in only]
+    groups = [[entry.name] for entry in chosen if entry.fresh]
+    shared = [entry.name for entry in chosen if not entry.fresh]
+    if shared:
+        groups.insert(0, shared)
+    answers: dict[str, Answer] = {}
+    for group in groups:
+        waiting = group
+        while waiting:
+            answers |= run_group(engine, name, waiting, log, verbose)
+            waiting = [program for program in waiting if program not in answers]
+    return {entry.name: answers[entry.name] for entry in chosen}
+
+
+def run_group(engine: str, name: str, programs: list[str], log: Path | None, verbose: bool) -> dict[str, Answer]:
+    """Runs programs in one process as far as it gets; at least the first of them has an answer afterwards."""
+    limit = LIMITS.get(engine, LIMITS["miniray"])
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "answers.jsonl")
+        output.touch()
+        with open(log, "a") if log is not None else tempfile.TemporaryFile("w+") as printed:
+            command = [python_of(engine), str(HERE / "child.py"), "--engine", engine, "--file", name]
+            child = subprocess.Popen(
+                [*command, "--limit", str(limit), "--output", str(output), "--programs", *programs],
+                cwd=ROOT,
+                env=environment(engine),
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+            )
+            began = time.monotonic()
+            try:
+                code = child.wait(timeout=limit * len(programs) + 2 * limit)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                code = child.wait()
+            took = time.monotonic() - began
+        answers: dict[str, Answer] = {}
+        seconds: dict[str, float] = {}
+        started: str | None = None
+        for line in output.read_text().splitlines():
+            entry = json.loads(line)
+            started = entry.get("started")
+            if "finished" in entry:
+                answers[entry["finished"]] = entry["answer"]
+                seconds[entry["finished"]] = entry["seconds"]
+    if verbose:
+        slowest = sorted(seconds, key=lambda program: -seconds[program])[:4]
+        named = ", ".join(f"{program} {seconds[program]}" for program in slowest)
+        print(f"{name}: {len(answers)} programs in {took:.1f} s (slowest: {named}), exit code {code}", file=sys.stderr)
+    if started is not None:
+        answers[started] = {"died": f"exit code {code}"}
+    elif not answers:
+        answers = {program: {"died": f"before the first program, exit code {code}"} for program in programs}
+    return answers
+
+
+def main() -> int:
+    """Prints the answers as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=["ray", "miniray"], required=True)
+    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--log", type=Path, help="what the programs' processes print")
+    parser.add_argument("file", metavar="FILE")
+    arguments = parser.parse_args()
+    name = Path(arguments.file).stem
+    answers = run_file(arguments.engine, name, arguments.only, arguments.log, verbose=True)
+    json.dump(answers, sys.stdout, indent=1)
+    print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
