@@ -95,17 +95,11 @@ def _init(self: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _getattr(self: Any, name: str) -> Any:
-    # The user's own attribute goes first: an exception may well have a ``pid`` of its own.
+    # The cause's attributes alone, as in Ray: an exception may well have a ``pid`` of its own.
     state = self.__dict__.get("_dual_state")
     if state is None or (name.startswith("__") and name != "__notes__"):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-    task_error, cause = state
-    try:
-        return getattr(cause, name)
-    except AttributeError:
-        if name in task_error.__dict__:
-            return task_error.__dict__[name]
-        raise
+    return getattr(state[1], name)
 
 
 def _str(self: Any) -> str:

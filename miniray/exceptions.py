@@ -75,7 +75,11 @@ def _rebuild_error(cls: type[RayError], args: tuple[Any, ...], state: dict[str, 
 
 
 class RayError(Exception):
-    """The root of all errors of the system."""
+    """The root of all errors of the system.
+
+    Hardly an ``__init__`` in this module calls the next one: ``args`` stays what ``BaseException.__new__`` made of the
+    positional arguments, as in Ray.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_error, (type(self), self.args, self.__dict__)
@@ -139,7 +143,6 @@ class _MessageError(RayError):
     _PREFIX: ClassVar[str] = ""
 
     def __init__(self, error_message: str) -> None:
-        super().__init__(error_message)
         self.error_message = error_message
 
     def __str__(self) -> str:
@@ -174,7 +177,6 @@ class RayTaskError(RayError):
         actor_repr: str | None = None,
         actor_id: str | None = None,
     ) -> None:
-        # As in Ray, ``args`` holds what the rest is made from, and not where it ran.
         super().__init__(function_name, traceback_str, cause, proctitle, pid, ip)
         self.function_name = function_name
         self.traceback_str = traceback_str
@@ -184,10 +186,6 @@ class RayTaskError(RayError):
         self.ip = ip or "127.0.0.1"
         self.actor_repr = actor_repr
         self._actor_id = actor_id
-
-    @property
-    def actor_id(self) -> str | None:
-        return self._actor_id
 
     def __str__(self) -> str:
         where = f"pid={self.pid}, ip={self.ip}"
@@ -226,7 +224,6 @@ class TaskCancelledError(RayError):
     """The task was cancelled with ``cancel``, or it waits for one that was."""
 
     def __init__(self, task_id: Any = None, error_message: str | None = None) -> None:
-        super().__init__(*(value for value in (task_id, error_message) if value is not None))
         self.task_id = task_id
         self.error_message = error_message
 
@@ -256,8 +253,6 @@ class TaskTimeoutError(RayError, TimeoutError):
     """miniray's own: the task ran longer than its ``timeout_s``."""
 
     def __init__(self, task_name: str, timeout_s: float) -> None:
-        super().__init__()
-        self.args = (task_name, timeout_s)  # not by __init__: OSError would read them as errno and message
         self.task_name = task_name
         self.timeout_s = timeout_s
 
@@ -303,7 +298,6 @@ class RayActorError(RayError):
         actor_init_failed: bool = False,
         preempted: bool = False,
     ) -> None:
-        super().__init__(*(value for value in (actor_id,) if value is not None))
         self.actor_id = actor_id
         self.error_msg = error_msg
         self._actor_init_failed = actor_init_failed
@@ -333,7 +327,7 @@ class ActorDiedError(RayActorError):
     def __init__(self, cause: RayTaskError | ActorDiedErrorContext | None = None) -> None:
         if isinstance(cause, RayTaskError):
             super().__init__(
-                cause.actor_id,
+                cause._actor_id,
                 f"The actor died because of an error raised in its creation task, {cause}",
                 actor_init_failed=True,
             )
@@ -341,7 +335,6 @@ class ActorDiedError(RayActorError):
             super().__init__(None, self.BASE_ERROR_MSG)
         else:
             super().__init__(cause.actor_id.hex(), self._story(cause), preempted=cause.preempted)
-        self.args = () if cause is None else (cause,)
 
     @classmethod
     def _story(cls, context: ActorDiedErrorContext) -> str:
@@ -374,7 +367,6 @@ class ActorUnavailableError(RayActorError):
             "The task may or may not have been executed on the actor."
         )
         super().__init__(hex_id, text)
-        self.args = (error_message, actor_id)
 
 
 class ActorAlreadyExistsError(ValueError, _MessageError):
@@ -422,7 +414,6 @@ class _PlainMessageError(RayError):
     """An error that is one sentence, given as ``message``."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
         self.message = message
 
     def __str__(self) -> str:
@@ -484,10 +475,9 @@ class ObjectLostError(RayError):
     """
 
     def __init__(self, object_ref_hex: str, owner_address: Any, call_site: str) -> None:
-        super().__init__(object_ref_hex, owner_address, call_site)
         self.object_ref_hex = object_ref_hex
         self.owner_address = owner_address
-        self.call_site = call_site.replace("|", "\n  ")
+        self.call_site = call_site
 
     def _reason(self) -> str:
         return (
@@ -585,7 +575,6 @@ class ObjectReconstructionFailedError(ObjectLostError):
         super().__init__(object_ref_hex, owner_address, call_site)
         self.reason = reason
         self.reason_message = reason_message
-        self.args = (object_ref_hex, reason, reason_message, owner_address, call_site)
 
     def _reason(self) -> str:
         name = ErrorType(self.reason).name if self.reason else "UNKNOWN"
@@ -609,7 +598,6 @@ class UnserializableException(RayError):
     """The task's exception came, but cannot be rebuilt here; its traceback can."""
 
     def __init__(self, original_stack_trace: str) -> None:
-        super().__init__(original_stack_trace)
         self._original_stack_trace = original_stack_trace
 
     def __str__(self) -> str:
@@ -624,7 +612,6 @@ class RuntimeEnvSetupError(RayError):
     """The runtime environment could not be made."""
 
     def __init__(self, error_message: str | None = None) -> None:
-        super().__init__(*(() if error_message is None else (error_message,)))
         self.error_message = error_message
 
     def __str__(self) -> str:
@@ -638,7 +625,6 @@ class RpcError(RayError):
     """A message to another process failed."""
 
     def __init__(self, message: str, rpc_code: int | None = None) -> None:
-        super().__init__(*((message,) if rpc_code is None else (message, rpc_code)))
         self.message = message
         self.rpc_code = rpc_code
 
@@ -676,7 +662,6 @@ class RaySystemError(RayError):
     """The system, not the user's code, failed."""
 
     def __init__(self, client_exc: Any, traceback_str: str | None = None) -> None:
-        super().__init__(*((client_exc,) if traceback_str is None else (client_exc, traceback_str)))
         self.client_exc = client_exc
         self.traceback_str = traceback_str
 

@@ -163,6 +163,19 @@ def _check_no_object_store_memory(name: str, value: int | None) -> None:
         raise ValueError("Setting 'object_store_memory' is not implemented for tasks")
 
 
+def _check_actor_object_store_memory(name: str, value: int | None) -> None:
+    _check_count(name, value)
+    if value is not None:
+        import warnings  # rarely needed
+
+        warnings.warn(
+            "Setting 'object_store_memory' for actors is deprecated since it doesn't actually reserve the required "
+            "object store memory.",
+            DeprecationWarning,
+            stacklevel=5,
+        )
+
+
 def _check_lifetime(name: str, value: str | None) -> None:
     if value not in (None, "detached", "non_detached"):
         raise ValueError("actor `lifetime` argument must be one of 'detached', 'non_detached' and 'None'.")
@@ -204,7 +217,7 @@ OPTIONS = (
     Option("num_cpus", "actor", _NUMBER, None, _check_quantity),
     Option("num_gpus", "both", _NUMBER, None, _check_quantity),
     Option("object_store_memory", "task", _INT, None, _check_no_object_store_memory),
-    Option("object_store_memory", "actor", _INT, None, _check_count, extension=(str,)),
+    Option("object_store_memory", "actor", _INT, None, _check_actor_object_store_memory, extension=(str,)),
     Option("placement_group", "both", (_NONE, str, "ray.util.placement_group.PlacementGroup"), "default"),
     Option("placement_group_bundle_index", "both", (int,), -1),
     Option("placement_group_capture_child_tasks", "both", _BOOL),
@@ -387,18 +400,32 @@ def to_units(quantity: float) -> int:
 def resource_request(options: Mapping[str, Any], *, is_actor: bool) -> dict[str, int]:
     """What a task, or a living actor, holds: resource names and units of 1/10,000, without zeros.
 
-    A task takes one CPU unless it says otherwise. An actor takes none, see ``placement_request``.
+    A task takes one CPU unless it says otherwise (``None`` means none). An actor takes one if it names a GPU or a
+    custom resource, else none, see ``placement_request``.
+
+    Raises:
+        ValueError: with Ray's texts, which Ray raises at ``.remote()``.
     """
-    num_cpus = options.get("num_cpus")
-    if num_cpus is None and not is_actor:
-        num_cpus = TASK_OPTIONS["num_cpus"].default
-    quantities: dict[str, Any] = dict(options.get("resources") or {})
-    quantities.update(
-        CPU=num_cpus,
-        GPU=options.get("num_gpus"),
-        memory=options.get("memory"),
-        object_store_memory=options.get("object_store_memory"),
-    )
+    custom = options.get("resources") or {}
+    if "memory" in custom or "object_store_memory" in custom:
+        raise ValueError("The resources dictionary must not contain the key 'memory' or 'object_store_memory'")
+    if "bundle" in custom:
+        raise ValueError(f"The resource should not include `bundle` which is reserved for Ray. resources: {custom}")
+    for name in custom:
+        if not isinstance(name, str):
+            raise TypeError(f"The name of a resource must be a string, but {name!r} is of type {type(name)}")
+    num_gpus = options.get("num_gpus")
+    if num_gpus is not None and num_gpus > 1 and num_gpus != int(num_gpus):
+        # Two arguments, as in Ray, whose text is that of a tuple.
+        message = f" be whole numbers. The specified quantity {num_gpus} is invalid."
+        raise ValueError("GPU resource quantities >1 must", message)
+    if is_actor:
+        num_cpus = options.get("num_cpus")
+        if num_cpus is None and (num_gpus is not None or custom):
+            num_cpus = 1
+    else:
+        num_cpus = options.get("num_cpus", TASK_OPTIONS["num_cpus"].default)
+    quantities = dict(custom, CPU=num_cpus, GPU=num_gpus, memory=int(options.get("memory") or 0))
     accelerator = options.get("accelerator_type")
     if accelerator is not None:
         quantities[f"accelerator_type:{accelerator}"] = 0.001
@@ -406,20 +433,36 @@ def resource_request(options: Mapping[str, Any], *, is_actor: bool) -> dict[str,
 
 
 def placement_request(options: Mapping[str, Any]) -> dict[str, int]:
-    """What must be free for an actor to be started: its resources, or one CPU if it names none at all."""
+    """What must be free for an actor to start: what it holds, and one CPU if it says nothing of CPUs."""
     request = resource_request(options, is_actor=True)
-    if options.get("num_cpus") is None and not request:
-        return {"CPU": RESOURCE_UNITS}
+    if options.get("num_cpus") is None:
+        request.setdefault("CPU", RESOURCE_UNITS)
     return request
 
 
-def check_units(resources: Mapping[str, int]) -> None:
-    """ValueError unless GPUs, above one, are whole: they are handed out as devices."""
-    units = resources.get("GPU", 0)
-    if units > RESOURCE_UNITS and units % RESOURCE_UNITS:
+def check_scheduling_strategy(strategy: Any) -> None:
+    """ValueError unless a strategy given as text is one of Ray's; Ray raises it at ``.remote()``."""
+    if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
         raise ValueError(
-            f"GPU resource quantity must be whole numbers if it is greater than 1, but got {units / RESOURCE_UNITS:g}."
+            f'Invalid scheduling_strategy value {strategy}. Valid values are ["DEFAULT" | "SPREAD" | '
+            "PlacementGroupSchedulingStrategy | NodeAffinitySchedulingStrategy]"
         )
+
+
+def check_namespace(namespace: Any) -> None:
+    """ValueError or TypeError, in Ray's words, unless a namespace is None or a non-empty string."""
+    if namespace is not None and not isinstance(namespace, str):
+        raise TypeError("namespace must be None or a string.")
+    if namespace == "":
+        raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
+
+
+def check_actor_name(name: Any) -> None:
+    """ValueError or TypeError, in Ray's words, unless an actor's name is None or a non-empty string."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be None or a string, got: '{type(name)}'.")
+    if name == "":
+        raise ValueError("Actor name cannot be an empty string.")
 
 
 # ---- what may be decorated ----

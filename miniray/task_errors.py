@@ -74,8 +74,7 @@ def make_task_error(
         skip_prefix: frames whose file name begins with this are not shown.
     """
     text = format_task_traceback(exception, skip_prefix=skip_prefix)
-    cause = exception.cause if isinstance(exception, RayTaskError) and exception.cause is not None else exception
-    return RayTaskError(function_name, text, cause, proctitle, pid, ip, actor_repr, actor_id)
+    return _located(function_name, text, exception, proctitle, pid, ip, actor_repr, actor_id)
 
 
 def make_dependency_error(
@@ -90,8 +89,27 @@ def make_dependency_error(
 ) -> RayTaskError:
     """The error of a task that did not run, because an argument of it holds ``error``."""
     text = f"{_TRACEBACK_HEADER}\n{DEPENDENCY_FAILED}\n{error_text(error)}"
-    cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
-    return RayTaskError(function_name, text, cause, proctitle, pid, ip, actor_repr, actor_id)
+    return _located(function_name, text, error, proctitle, pid, ip, actor_repr, actor_id)
+
+
+def _located(
+    function_name: str,
+    text: str,
+    raised: BaseException,
+    proctitle: str | None,
+    pid: int | None,
+    ip: str | None,
+    actor_repr: str | None,
+    actor_id: str | None,
+) -> RayTaskError:
+    cause = raised.cause if isinstance(raised, RayTaskError) and raised.cause is not None else raised
+    error = RayTaskError(function_name, text, cause, proctitle or f"ray::{function_name}", None, None)
+    # Set here, and not given to __init__: in Ray, too, ``args`` and ``repr`` do not tell where the task ran.
+    error.pid = os.getpid() if pid is None else pid
+    error.ip = ip or error.ip
+    error.actor_repr = actor_repr
+    error._actor_id = actor_id
+    return error
 
 
 def error_text(error: BaseException) -> str:
@@ -155,7 +173,7 @@ def _without_cause(error: BaseException, failure: BaseException) -> RayError:
         error.pid,
         error.ip,
         error.actor_repr,
-        error.actor_id,
+        error._actor_id,
     )
 
 
