@@ -86,16 +86,16 @@ class RayError(Exception):
 
     def to_bytes(self) -> bytes:
         """This error as bytes that ``from_bytes`` reads back, in any process."""
-        from miniray import task_errors  # the module of the way between processes stands on this one
+        from miniray.task_errors import to_wire  # stands on this module
 
-        return task_errors.to_wire(self)
+        return to_wire(self)
 
     @staticmethod
     def from_bytes(data: bytes) -> BaseException:
         """The error that ``to_bytes`` wrote; UnserializableException if its class cannot be rebuilt here."""
-        from miniray import task_errors  # as above
+        from miniray.task_errors import from_wire  # stands on this module
 
-        return task_errors.from_wire(data)
+        return from_wire(data)
 
 
 class ErrorType(enum.IntEnum):

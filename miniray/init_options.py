@@ -6,10 +6,11 @@ is known: ``check_node_resources``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from miniray.options import RESOURCE_UNITS, check_namespace, parse_size, strict_mode, to_units
+from miniray.options import RESOURCE_UNITS, check_namespace, parse_size, strict_mode
 
 MINIMUM_OBJECT_STORE_MEMORY = 75 * 1024 * 1024
 DEFAULT_RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")
@@ -33,7 +34,7 @@ _STR = (str, _NONE)
 
 INIT_OPTIONS = (
     InitOption("address", _STR),
-    InitOption("num_cpus", (int, float, _NONE)),
+    InitOption("num_cpus", None),  # by check_node_resources, whose words for this are Ray's
     InitOption("num_gpus", (int, float, _NONE)),
     InitOption("resources", (dict, _NONE)),
     InitOption("labels", (dict, _NONE)),
@@ -70,7 +71,7 @@ PRIVATE_INIT_OPTIONS = (
     InitOption("_redis_password", _STR),
     InitOption("_temp_dir", _STR),
     InitOption("_metrics_export_port", _INT),
-    InitOption("_system_config", (dict, _NONE)),
+    InitOption("_system_config", None),
     InitOption("_tracing_startup_hook", None),
     InitOption("_node_name", _STR),
     InitOption("_skip_env_hook", None, False),
@@ -102,7 +103,7 @@ def check_init_options(given: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [name for name in given if name not in _KNOWN or (strict and name in _EXTENSIONS)]
     if unknown:
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
-    values = {name: option.default for name, option in _KNOWN.items()}
+    values: dict[str, Any] = {name: option.default for name, option in _KNOWN.items()}
     for name, value in given.items():
         option = _KNOWN[name]
         if option.extension and isinstance(value, option.extension) and not strict:
@@ -112,12 +113,13 @@ def check_init_options(given: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"The parameter '{name}' of init must be {expected}, but received type {type(value)}")
         values[name] = value
     check_namespace(values["namespace"])
+    if values["_temp_dir"] is not None and not os.path.isabs(values["_temp_dir"]):
+        raise ValueError("temp_dir must be absolute path or None.")
+    if values["_system_config"] is not None and not isinstance(values["_system_config"], dict):
+        raise TypeError("The _system_config must be a dict.")
     for name in _SIZES:
-        size = values[name]
-        if size is not None:
-            values[name] = size = int(size)
-            if name != "object_store_memory" and size < 0:
-                raise ValueError(f"The parameter '{name}' of init must not be negative, but is {size}.")
+        if values[name] is not None:
+            values[name] = int(values[name])
     check_object_store_memory(values["object_store_memory"])
     if values["resources"]:
         check_custom_resources(values["resources"])
@@ -155,7 +157,7 @@ def check_node_resources(resources: Mapping[str, Any]) -> dict[str, int]:
     units: dict[str, int] = {}
     for name, quantity in resources.items():
         assert isinstance(quantity, (int, float)), f"{name} ({type(quantity)}): {quantity}"
-        if name in DEFAULT_RESOURCES and quantity != int(quantity):
+        if quantity != int(quantity):
             raise ValueError(
                 f"Resource quantities must all be whole numbers. Violated by resource '{name}' in {dict(resources)}."
             )
@@ -164,5 +166,5 @@ def check_node_resources(resources: Mapping[str, Any]) -> dict[str, int]:
                 f"Resource quantities must be nonnegative. Violated by resource '{name}' in {dict(resources)}."
             )
         if quantity:
-            units[name] = int(quantity) * RESOURCE_UNITS if quantity == int(quantity) else to_units(quantity)
+            units[name] = int(quantity) * RESOURCE_UNITS
     return units
