@@ -21,7 +21,18 @@ from pathlib import Path
 TARGET = Path(__file__).with_name("api.md")
 PACKAGE = "miniray"
 ROWS = {"messages", "state_machines", "system", "processes"}
-PLUMBING = {"options", "init_options", "label_selectors", "dual_exceptions", "task_errors", "version", "cli", "compat.shim", "__main__"}
+PLUMBING = {
+    "options",
+    "init_options",
+    "init_options",
+    "label_selectors",
+    "dual_exceptions",
+    "task_errors",
+    "version",
+    "cli",
+    "compat.shim",
+    "__main__",
+}
 INNER = ROWS | PLUMBING
 SECTIONS = ("Args", "Arguments", "Returns", "Raises", "Yields", "Example", "Examples", "Note", "Notes", "Attributes")
 
