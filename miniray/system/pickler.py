@@ -35,9 +35,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         buffer_callback: Callable[[Any], Any] | None = None,
         contained: list[Any] | None = None,
     ) -> None:
-        """``contained`` is filled with the references and handles met on the way."""
+        """``contained`` is filled with the references and handles met on the way. None: nobody will know of them.
+
+        That is *out of band*, the user's own pickling, where Ray keeps a referenced object alive for good.
+        """
         super().__init__(file, protocol, buffer_callback)
-        self.contained: list[Any] = [] if contained is None else contained
+        self.contained = contained
 
     def reducer_override(self, obj: Any) -> Any:
         """Called by the C pickler for every object that is not of a plain builtin type."""

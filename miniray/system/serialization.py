@@ -162,16 +162,16 @@ def serialize(value: Any, *, what: Callable[[], str] | None = None) -> Serialize
         return False
 
     file = BytesIO()
-    pickler = Pickler(file, PROTOCOL, keep_out_of_band)
+    contained: list[Any] = []
     try:
-        pickler.dump(value)
+        Pickler(file, PROTOCOL, keep_out_of_band, contained).dump(value)
     except TypeError as error:
         if what is None:
             raise
         raise not_serializable(value, what()) from error
     if buffers:
-        return SerializedObject.framed(file.getvalue(), buffers, pickler.contained)
-    return SerializedObject(PICKLE, file.getvalue(), pickler.contained)
+        return SerializedObject.framed(file.getvalue(), buffers, contained)
+    return SerializedObject(PICKLE, file.getvalue(), contained)
 
 
 def _flat(view: memoryview) -> memoryview:
@@ -207,7 +207,7 @@ def pickle_function(value: Any, what: Callable[[], str], contained: list[Any] | 
     """
     file = BytesIO()
     try:
-        Pickler(file, PROTOCOL, None, contained).dump(value)
+        Pickler(file, PROTOCOL, None, [] if contained is None else contained).dump(value)
     except TypeError as error:
         raise not_serializable(value, what()) from error
     return file.getvalue()
@@ -225,5 +225,8 @@ def not_serializable(value: Any, what: str) -> TypeError:
     from miniray.system.serializability import inspect_serializability  # imports inspect: only for the report
 
     report = StringIO()
-    inspect_serializability(value, print_file=report)
+    try:
+        inspect_serializability(value, print_file=report)
+    except Exception as error:  # the search runs the properties and the repr of the user's objects
+        report.write(f"The search for the cause failed: {type(error).__name__}\n")
     return TypeError(f"Could not serialize {what}:\n{report.getvalue()}")
