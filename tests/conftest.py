@@ -48,6 +48,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "differential" in item.path.parts:
+            item.add_marker(pytest.mark.differential)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left_over() -> Iterator[None]:
     """After each module: no process, thread, file descriptor, shared memory or session more than before it."""
