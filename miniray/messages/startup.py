@@ -59,7 +59,7 @@ class HeadFailed(Struct):
 
 
 class ForkServerConfig(Struct):
-    """Head to a fork server that was exec'd, first line: what to import, how to start, and what to remove at the end."""
+    """Head to a fork server that was exec'd, first line: what to import, how to start, what to remove at the end."""
 
     preload: list[str]
     start_method: str

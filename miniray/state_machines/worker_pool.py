@@ -1,0 +1,290 @@
+"""Which worker process serves a lease: idle ones are used again, missing ones started, superfluous ones sent home.
+
+A worker is born for a node and a runtime environment; it belongs to nobody until it has run something for a job, and to
+that job from then on (its modules, globals and log lines are that job's). So a request is served by an idle worker of its
+job, else by an idle one that belongs to nobody, else by a new one.
+
+Rules
+-----
+1. Never more workers are starting than there are requests for them, nor more than `starting_limit` at once.
+2. A worker that comes up late serves whoever waits then, or waits idle.
+3. `ATTEMPTS` failures to start in a row refuse all requests of that kind; there is no endless respawn. A worker that does
+   not register within `REGISTER_WITHIN` is killed, and counts as a failure.
+4. Idle workers beyond the node's soft limit (one per CPU) leave after `IDLE_SECONDS`; the ones of other jobs first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Union
+
+#: seconds
+IDLE_SECONDS = 1.0
+REGISTER_WITHIN = 60.0
+ATTEMPTS = 3
+
+STARTING, IDLE, LEASED, LEAVING = "starting", "idle", "leased", "leaving"
+
+#: node and runtime environment
+Kind = tuple[bytes, str]
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process."""
+
+    worker_id: bytes
+    kind: Kind
+    state: str
+    since: float
+    job_id: bytes = b""
+    lease_id: int = 0
+
+
+@dataclass(slots=True)
+class Request:
+    """A lease that waits for a worker."""
+
+    lease_id: int
+    job_id: bytes
+
+
+@dataclass(slots=True)
+class Start:
+    """Start a process, and tell `starting` its id."""
+
+    kind: Kind
+
+
+@dataclass(slots=True)
+class Assign:
+    """This worker serves that lease."""
+
+    lease_id: int
+    worker_id: bytes
+
+
+@dataclass(slots=True)
+class Dismiss:
+    """Ask the worker to leave."""
+
+    worker_id: bytes
+    reason: str
+
+
+@dataclass(slots=True)
+class Kill:
+    """End a worker that never registered."""
+
+    worker_id: bytes
+
+
+@dataclass(slots=True)
+class Refuse:
+    """Workers of this kind do not start: these leases get none."""
+
+    kind: Kind
+    lease_ids: list[int] = field(default_factory=list)
+
+
+Effect = Union[Start, Assign, Dismiss, Kill, Refuse]
+
+
+class WorkerPool:
+    """All workers of a session. `schedule` after anything changed, and at `wake_at`.
+
+    Args:
+        starting_limit: processes that are started at the same time.
+    """
+
+    def __init__(self, starting_limit: int) -> None:
+        self.workers: dict[bytes, Worker] = {}
+        self.wake_at: float | None = None
+        self._starting_limit = starting_limit
+        self._idle: dict[Kind, dict[bytes, Worker]] = {}  # least recently used first
+        self._requests: dict[Kind, deque[Request]] = {}
+        self._starting: dict[Kind, int] = {}  # also those asked for, and not yet named
+        self._failures: dict[Kind, int] = {}
+        self._soft_limit: dict[bytes, int] = {}
+
+    # -- nodes and jobs ------------------------------------------------------------------------------------------------
+
+    def add_node(self, node_id: bytes, soft_limit: int) -> None:
+        """A node that keeps so many idle workers."""
+        self._soft_limit[node_id] = soft_limit
+
+    def remove_node(self, node_id: bytes) -> list[bytes]:
+        """A node is gone: the workers to kill. Requests for it are dropped with their leases."""
+        self._soft_limit.pop(node_id, None)
+        for kind in [kind for kind in self._requests if kind[0] == node_id]:
+            del self._requests[kind]
+        return [worker.worker_id for worker in self.workers.values() if worker.kind[0] == node_id]
+
+    def job_finished(self, job_id: bytes) -> list[bytes]:
+        """The workers that belong to the job, which are to leave."""
+        mine = [worker for worker in self.workers.values() if worker.job_id == job_id]
+        for worker in mine:
+            self._leave(worker)
+        return [worker.worker_id for worker in mine]
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def request(self, lease_id: int, kind: Kind, job_id: bytes) -> None:
+        """A lease needs a worker; `schedule` answers."""
+        self._requests.setdefault(kind, deque()).append(Request(lease_id, job_id))
+
+    def withdraw(self, lease_id: int, kind: Kind) -> None:
+        """It needs none any more."""
+        waiting = self._requests.get(kind)
+        if waiting:
+            self._requests[kind] = deque(request for request in waiting if request.lease_id != lease_id)
+
+    def returned(self, worker_id: bytes, exiting: bool, now: float) -> None:
+        """The lease of this worker ended."""
+        worker = self.workers.get(worker_id)
+        if worker is None or worker.state != LEASED:
+            return
+        worker.lease_id = 0
+        if exiting:
+            worker.state = LEAVING
+        else:
+            self._to_idle(worker, now)
+
+    # -- life of workers -------------------------------------------------------------------------------------------
+
+    def prestart(self, kind: Kind, worker_id: bytes, now: float) -> None:
+        """A process was started before anybody asked."""
+        self._starting[kind] = self._starting.get(kind, 0) + 1
+        self.starting(worker_id, kind, now)
+
+    def starting(self, worker_id: bytes, kind: Kind, now: float) -> None:
+        """The process that `Start` asked for has this id."""
+        self.workers[worker_id] = Worker(worker_id, kind, STARTING, now)
+
+    def registered(self, worker_id: bytes, now: float) -> bool:
+        """A worker is ready. False: unknown, or registered before."""
+        worker = self.workers.get(worker_id)
+        if worker is None or worker.state != STARTING:
+            return False
+        self._starting[worker.kind] -= 1
+        self._failures[worker.kind] = 0
+        self._to_idle(worker, now)
+        return True
+
+    def leaving(self, worker_id: bytes) -> None:
+        """A worker said that it goes, or was told to."""
+        worker = self.workers.get(worker_id)
+        if worker is not None:
+            self._leave(worker)
+
+    def died(self, worker_id: bytes) -> tuple[Worker | None, list[Effect]]:
+        """A process is gone. What it was, and whom to refuse."""
+        worker = self.workers.pop(worker_id, None)
+        effects: list[Effect] = []
+        if worker is None:
+            return None, effects
+        if worker.state == IDLE:
+            self._idle[worker.kind].pop(worker_id, None)
+        elif worker.state == STARTING:
+            kind = worker.kind
+            self._starting[kind] -= 1
+            self._failures[kind] = self._failures.get(kind, 0) + 1
+            waiting = self._requests.get(kind)
+            if self._failures[kind] >= ATTEMPTS and waiting:
+                self._failures[kind] = 0
+                effects.append(Refuse(kind, [request.lease_id for request in waiting]))
+                waiting.clear()
+        return worker, effects
+
+    def _leave(self, worker: Worker) -> None:
+        if worker.state == IDLE:
+            self._idle[worker.kind].pop(worker.worker_id, None)
+        elif worker.state == STARTING:
+            self._starting[worker.kind] -= 1
+        worker.state = LEAVING
+
+    def _to_idle(self, worker: Worker, now: float) -> None:
+        worker.state = IDLE
+        worker.since = now
+        self._idle.setdefault(worker.kind, {})[worker.worker_id] = worker
+
+    # -- the decision ----------------------------------------------------------------------------------------------
+
+    def schedule(self, now: float) -> list[Effect]:
+        """Serve requests, start what is missing, dismiss what is too much."""
+        self.wake_at = None
+        effects: list[Effect] = []
+        for kind in list(self._requests):
+            self._serve(kind, effects)
+            self._start_missing(kind, effects)
+            if not self._requests[kind]:
+                del self._requests[kind]
+        self._dismiss_idle(now, effects)
+        self._kill_late(now, effects)
+        return effects
+
+    def _serve(self, kind: Kind, effects: list[Effect]) -> None:
+        waiting, idle = self._requests[kind], self._idle.get(kind)
+        unserved: deque[Request] = deque()
+        while waiting and idle:
+            request = waiting.popleft()
+            worker = self._pick(idle, request.job_id)
+            if worker is None:
+                unserved.append(request)
+                continue
+            del idle[worker.worker_id]
+            worker.state = LEASED
+            worker.lease_id = request.lease_id
+            worker.job_id = request.job_id
+            effects.append(Assign(request.lease_id, worker.worker_id))
+        unserved.extend(waiting)
+        self._requests[kind] = unserved
+
+    @staticmethod
+    def _pick(idle: dict[bytes, Worker], job_id: bytes) -> Worker | None:
+        """The most recently used worker of the job (its caches are warm), else one that belongs to nobody."""
+        fresh = None
+        for worker in reversed(idle.values()):
+            if worker.job_id == job_id:
+                return worker
+            if fresh is None and not worker.job_id:
+                fresh = worker
+        return fresh
+
+    def _start_missing(self, kind: Kind, effects: list[Effect]) -> None:
+        while self._starting.get(kind, 0) < len(self._requests[kind]):
+            if sum(self._starting.values()) >= self._starting_limit:
+                return
+            self._starting[kind] = self._starting.get(kind, 0) + 1
+            effects.append(Start(kind))
+
+    def _dismiss_idle(self, now: float, effects: list[Effect]) -> None:
+        idle_on: dict[bytes, list[Worker]] = {}
+        for (node_id, _), idle in self._idle.items():
+            idle_on.setdefault(node_id, []).extend(idle.values())
+        for node_id, workers in idle_on.items():
+            excess = len(workers) - self._soft_limit.get(node_id, 0)
+            if excess <= 0:
+                continue
+            workers.sort(key=lambda worker: worker.since)
+            for worker in workers[:excess]:
+                if now - worker.since >= IDLE_SECONDS:
+                    self._leave(worker)
+                    effects.append(Dismiss(worker.worker_id, "idle"))
+                else:
+                    self._wake(worker.since + IDLE_SECONDS)
+
+    def _kill_late(self, now: float, effects: list[Effect]) -> None:
+        if not any(self._starting.values()):
+            return
+        for worker in self.workers.values():
+            if worker.state == STARTING:
+                if now - worker.since >= REGISTER_WITHIN:
+                    effects.append(Kill(worker.worker_id))
+                else:
+                    self._wake(worker.since + REGISTER_WITHIN)
+
+    def _wake(self, at: float) -> None:
+        if self.wake_at is None or at < self.wake_at:
+            self.wake_at = at
