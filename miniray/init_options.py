@@ -63,7 +63,6 @@ INIT_OPTIONS = (
 PRIVATE_INIT_OPTIONS = (
     InitOption("_enable_object_reconstruction", None, False),
     InitOption("_plasma_directory", _STR),
-    InitOption("_object_spilling_directory", _STR),
     InitOption("_node_ip_address", _STR),
     InitOption("_driver_object_store_memory", _INT),
     InitOption("_memory", (int, float, _NONE), extension=(str,)),
@@ -107,7 +106,7 @@ def check_init_options(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         option = _KNOWN[name]
         if option.extension and isinstance(value, option.extension) and not strict:
-            value = parse_size(value)
+            value = parse_size(str(value))
         if option.types is not None and not isinstance(value, option.types):
             expected = " or ".join("None" if kind is _NONE else kind.__name__ for kind in option.types)
             raise TypeError(f"The parameter '{name}' of init must be {expected}, but received type {type(value)}")
