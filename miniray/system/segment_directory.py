@@ -2,6 +2,9 @@
 
 Docker gives a container 64 MB of ``/dev/shm`` unless told otherwise; macOS and Windows have none. Files on a disk work
 the same way, but the kernel writes them back, which makes objects slower.
+
+Outside of its session's directory, a directory of segments says whose it is: the link ``.session`` in it leads there,
+so that a sweep can tell what no living session owns.
 """
 
 from __future__ import annotations
@@ -12,26 +15,27 @@ SHARED_MEMORY = "/dev/shm"
 
 
 def create_segment_directory(
-    name: str, fallback: str, capacity: int, root: str = SHARED_MEMORY
+    name: str, session: str, capacity: int, root: str = SHARED_MEMORY
 ) -> tuple[str, str | None]:
-    """Make a private (0700) directory ``name`` for ``capacity`` bytes of segments.
+    """Make a private (0700) directory for ``capacity`` bytes of segments of the session in the directory ``session``.
 
-    It is made in ``root``, or in the directory ``fallback`` when ``root`` is absent, read-only, or has fewer free bytes
-    than ``capacity``. Returns its path, and a warning for the user when it is not in ``root``, else None.
+    It is ``root/name``; or ``session/store`` when ``root`` is absent, read-only, or has fewer free bytes than
+    ``capacity``. Returns its path, and then also a warning for the user, else None. Raises FileExistsError.
     """
-    path = os.path.join(root, name)
     try:
         status = os.statvfs(root)  # AttributeError on Windows
         free = status.f_bavail * status.f_frsize
         if free >= capacity:
+            path = os.path.join(root, name)
             os.mkdir(path, 0o700)
+            os.symlink(session, os.path.join(path, ".session"))
             return path, None
         reason = f"has only {free} bytes free, less than object_store_memory={capacity}"
     except FileExistsError:
         raise
     except (OSError, AttributeError):
         reason = "is not available"
-    path = os.path.join(fallback, name)
+    path = os.path.join(session, "store")
     os.mkdir(path, 0o700)
     return path, (
         f"The object store is using {path} instead of {root} because {root} {reason}. This will slow objects down. "
