@@ -25,7 +25,7 @@ WORDS, MESSAGES, DECIDE, DO, RUN, API, TOOLS = (
 
 #: Which row each top-level module or package belongs to. A new one has to be entered here.
 ROW_OF = {
-    WORDS: "ids options init_options label_selectors exceptions dual_exceptions task_errors refs version",
+    WORDS: "ids death_causes options init_options label_selectors exceptions dual_exceptions task_errors refs version",
     MESSAGES: "messages",
     DECIDE: "state_machines",
     DO: "system",
