@@ -22,8 +22,8 @@ TARGET = Path(__file__).with_name("api.md")
 PACKAGE = "miniray"
 ROWS = {"messages", "state_machines", "system", "processes"}
 PLUMBING = {
+    "death_causes",
     "options",
-    "init_options",
     "init_options",
     "label_selectors",
     "dual_exceptions",

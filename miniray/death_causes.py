@@ -35,8 +35,9 @@ def worker_died(exit_type: str = "SYSTEM_ERROR", exit_detail: str = CONNECTION_L
 def owner_died(owner_id: bytes, owner_ip_address: str, exit_type: str = "INTENDED_SYSTEM_EXIT") -> str:
     """The process that made it, and that it does not outlive, ended."""
     return (
-        f"The actor is dead because its owner has died. Owner Id: {owner_id.hex()} Owner Ip address: "
-        f"{owner_ip_address} Owner worker exit type: {exit_type} Worker exit detail: Owner's worker process has crashed."
+        f"The actor is dead because its owner has died. Owner Id: {owner_id.hex()} "
+        f"Owner Ip address: {owner_ip_address} Owner worker exit type: {exit_type} "
+        "Worker exit detail: Owner's worker process has crashed."
     )
 
 
