@@ -37,7 +37,9 @@ class RegisterDriver(Struct, array_like=True, tag=42):
     pid: int
     entrypoint: str
     namespace: str
-    config: dict[str, Any]  #: cwd, sys_path, script_dir, argv0, runtime_env, log_to_driver, metadata, strict, ... (plain data)
+    config: dict[
+        str, Any
+    ]  #: cwd, sys_path, script_dir, argv0, runtime_env, log_to_driver, metadata, strict, ... (plain data)
     session_resources: dict[str, int] | None = None
 
 

@@ -24,12 +24,14 @@ class Address(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Location(Struct, frozen=True, array_like=True, gc=False):
-    """Where the bytes of a large object lie; part of payloads. `size` is in bytes, `segment` a file name of the session's store."""
+    """Where the bytes of a large object lie; part of payloads. `size` is in bytes, `segment` a file name of the session's store,
+    `writer` the process that wrote it and may use the place again."""
 
     node_id: bytes
     segment: str
     offset: int
     size: int
+    writer: bytes
 
 
 class Handover(Struct, frozen=True, array_like=True, gc=False):

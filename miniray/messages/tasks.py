@@ -181,5 +181,3 @@ class WorkerAddress(Struct, array_like=True, gc=False):
     address: Address
     node_id: bytes
     pid: int
-
-

@@ -85,7 +85,9 @@ class ZmqTransport:
         if directory:
             path = os.path.join(directory, name)
             if len(os.fsencode(path)) > 107:
-                raise ValueError(f"the socket path {path!r} is longer than 107 bytes: choose a shorter session directory")
+                raise ValueError(
+                    f"the socket path {path!r} is longer than 107 bytes: choose a shorter session directory"
+                )
             endpoint = "ipc://" + path
             self._inbox.bind(endpoint)
         else:

@@ -1,0 +1,368 @@
+"""The functions at the top of the package: init, shutdown, remote, get, put, wait, cancel, and what the session looks like.
+
+They check what the user gave, in Ray's words, and hand it to the current core worker.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from miniray import options as option_table
+from miniray.processes import auto_init, current
+from miniray.processes.auto_init import require_core
+from miniray.refs import ObjectRef
+from miniray.remote_function import RemoteFunction
+
+if TYPE_CHECKING:
+    from miniray.init_context import RayContext
+    from miniray.processes.driver import DriverSession
+
+_session: DriverSession | None = None
+_context: RayContext | None = None
+_exit_hook = False
+
+
+# ---- the session ----
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    resources: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
+    object_store_memory: int | str | None = None,
+    local_mode: bool = False,
+    ignore_reinit_error: bool = False,
+    include_dashboard: bool | None = None,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int | None = None,
+    job_config: Any = None,
+    configure_logging: bool = True,
+    logging_level: int | str = "info",
+    logging_format: str | None = None,
+    logging_config: Any = None,
+    log_to_driver: bool | None = None,
+    namespace: str | None = None,
+    runtime_env: Any = None,
+    enable_resource_isolation: bool = False,
+    cgroup_path: str | None = None,
+    system_reserved_cpu: float | None = None,
+    system_reserved_memory: int | None = None,
+    **kwargs: Any,
+) -> RayContext:
+    """Connect to a running session, or start one.
+
+    Without an address: the session of ``RAY_ADDRESS`` or ``MINIRAY_ADDRESS``, else this user's newest running head
+    (`miniray start --head`, or a `Cluster`), else a new private session that ends with this process.
+
+    Args:
+        address: "local" (always a new one), "auto" (there must be one), a session's name, "127.0.0.1:PORT" or
+            "ray://127.0.0.1:PORT".
+        num_cpus: how many CPUs the session has; by default those of this machine. So many tasks run at once.
+        num_gpus: how many GPUs; by default none.
+        resources: custom resources, name to quantity.
+        labels: labels of the node.
+        object_store_memory: bytes of shared memory for objects (extension: "2GiB").
+        ignore_reinit_error: a second `init` is no error.
+        logging_level: of the logger "miniray".
+        log_to_driver: print what workers print (default True).
+        namespace: where this job's named actors live; by default a namespace of its own.
+        include_dashboard, dashboard_host, dashboard_port, job_config, configure_logging, logging_format, logging_config,
+            runtime_env, enable_resource_isolation, cgroup_path, system_reserved_cpu, system_reserved_memory: as Ray.
+        **kwargs: `memory` (bytes, extension), and Ray's underscore parameters.
+
+    Returns:
+        A context with the session's addresses; ``with miniray.init(): ...`` shuts down at the end.
+
+    Raises:
+        RuntimeError: `init` was called already; an unknown parameter.
+        ConnectionError: there is no session at that address.
+        ValueError, TypeError: a parameter of the wrong type or range.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html
+    """
+    from miniray.init_context import RayContext, start_session  # only who starts a session pays for it
+
+    given = dict(locals())
+    given.pop("kwargs")
+    given.pop("RayContext")
+    start = given.pop("start_session")
+    given.update(kwargs)
+    global _session, _context, _exit_hook
+    if is_initialized():
+        if ignore_reinit_error:
+            import logging
+
+            logging.getLogger("miniray").info("Calling ray.init() again after it has already been called.")
+            if _context is not None:
+                return _context
+            raise RuntimeError("init() cannot be called inside a worker.")
+        raise RuntimeError(
+            "Maybe you called ray.init twice by accident? This error can be suppressed by passing in "
+            "'ignore_reinit_error=True' or by calling 'ray.shutdown()' prior to 'ray.init()'."
+        )
+    _session = start(given)
+    if not _exit_hook:
+        _exit_hook = True
+        atexit.register(_at_exit, os.getpid())
+    _context = RayContext(_session)
+    return _context
+
+
+def shutdown(_exiting_interpreter: bool = False) -> None:
+    """Leave the session; end it, with all its processes and memory, when this process started it. Does nothing without one.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.shutdown.html
+    """
+    global _session, _context
+    session = _session
+    if session is None:
+        return
+    _session = None
+    _context = None
+    try:
+        session.disconnect(_exiting_interpreter)
+    finally:
+        if current.core_or_none() is session.core:
+            current.set_core(None)
+
+
+def _at_exit(pid: int) -> None:
+    if os.getpid() == pid:
+        shutdown(True)
+
+
+def is_initialized() -> bool:
+    """Whether this process is connected to a session."""
+    core = current.core_or_none()
+    return core is not None and not core.closed
+
+
+# ---- remote ----
+
+
+def remote(*args: Any, **kwargs: Any) -> Any:
+    """Make a function a remote function, or a class an actor class.
+
+    ``@remote`` or ``@remote(num_cpus=2, ...)``. A remote function is called with ``f.remote(...)``, which returns an
+    `ObjectRef` at once.
+
+    Raises:
+        TypeError: what is decorated is neither function nor class; an option has the wrong type.
+        ValueError: an unknown option, or one out of range.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.remote.html
+    """
+    if len(args) == 1 and not kwargs and _is_target(args[0]):
+        return _make_remote(args[0], {})
+    option_table.check_remote_arguments(args, kwargs)
+
+    def decorate(target: Any) -> Any:
+        return _make_remote(target, kwargs)
+
+    return decorate
+
+
+def _is_target(value: Any) -> bool:
+    return callable(value) and not isinstance(value, RemoteFunction)
+
+
+def _make_remote(target: Any, options: dict[str, Any]) -> Any:
+    if inspect.isclass(target):
+        from miniray.actor import make_actor_class
+
+        return make_actor_class(target, options)
+    option_table.check_remote_target(target)
+    return RemoteFunction(target, option_table.validate_task_options(options, in_options=False))
+
+
+# ---- objects ----
+
+
+def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bool = False) -> Any:
+    """The value of a ref, or the list of values of a list of refs; waits for them.
+
+    Args:
+        object_refs: one ref, or a list of refs.
+        timeout: seconds; None waits for ever, 0 takes what is there.
+
+    Raises:
+        GetTimeoutError: not all were ready in time.
+        RayTaskError: the task raised; the error is an instance of the task's exception type, too.
+        RayError: another error of the runtime.
+        TypeError, ValueError: not a ref, or not a list of refs.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.get.html
+    """
+    core = current._core
+    if core is None or core.closed or current.core_override.get() is not None:
+        core = require_core()
+    if type(object_refs) is ObjectRef:
+        if timeout is not None:
+            timeout = _checked_timeout(timeout)
+        return core.objects.get_one(object_refs, timeout)
+    if isinstance(object_refs, ObjectRef):
+        return core.objects.get_one(object_refs, _checked_timeout(timeout))
+    if not isinstance(object_refs, list):
+        raise ValueError(
+            f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must either be an ObjectRef or a "
+            "list of ObjectRefs. "
+        )
+    for ref in object_refs:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(f"Attempting to call `get` on the value {ref}, which is not an ray.ObjectRef.")
+    return core.objects.get(object_refs, _checked_timeout(timeout))
+
+
+def _checked_timeout(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"The 'timeout' argument must be a number of seconds or None. Received {timeout!r}")
+    # Ray takes -1 for "no timeout" here.
+    return None if timeout < 0 else float(timeout)
+
+
+def put(value: Any, *, _owner: Any = None, _tensor_transport: Any = None) -> ObjectRef[Any]:
+    """Store a value and return its ref. Values of more than 100 KiB go into shared memory, and are read from there without a copy.
+
+    Raises:
+        TypeError: the value is a ref, or cannot be serialized.
+        ObjectStoreFullError: there is no room for it.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.put.html
+    """
+    core = current._core
+    if core is None or core.closed or current.core_override.get() is not None:
+        core = require_core()
+    if isinstance(value, ObjectRef):
+        raise TypeError(
+            "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do this, you can wrap the "
+            "ray.ObjectRef in a list and call 'put' on it."
+        )
+    return core.objects.put(value)
+
+
+def wait(
+    ray_waitables: Sequence[ObjectRef[Any]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+    """Wait until `num_returns` of the refs are ready, or the time is over. Returns (ready, not ready), both in the order given.
+
+    Args:
+        ray_waitables: a list of different refs.
+        num_returns: how many to wait for; `ready` has at most so many.
+        timeout: seconds; None waits for ever, 0 looks only.
+        fetch_local: has no effect on one machine.
+
+    Raises:
+        TypeError: not a list of refs.
+        ValueError: duplicates, or `num_returns` out of range.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.wait.html
+    """
+    core = require_core()
+    if isinstance(ray_waitables, ObjectRef):
+        raise TypeError(
+            "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single ray.ObjectRef or "
+            f"ray.ObjectRefGenerator {ray_waitables}"
+        )
+    if not isinstance(ray_waitables, list):
+        raise TypeError(f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got {type(ray_waitables)}")
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout}")
+    for ref in ray_waitables:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(
+                f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(ref)}"
+            )
+    if not ray_waitables:
+        return [], []
+    if len(set(ray_waitables)) != len(ray_waitables):
+        raise ValueError("Wait requires a list of unique ray_waitables.")
+    if num_returns <= 0:
+        raise ValueError(f"Invalid number of objects to return {num_returns}.")
+    if num_returns > len(ray_waitables):
+        raise ValueError("num_returns cannot be greater than the number of ray_waitables provided to ray.wait.")
+    return core.objects.wait(ray_waitables, num_returns, timeout, fetch_local)
+
+
+def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel the task that makes this object. No effect when it is done.
+
+    Args:
+        ray_waitable: a ref.
+        force: kill the worker process instead of raising KeyboardInterrupt in it.
+        recursive: also cancel the tasks that it has submitted.
+
+    Raises:
+        TypeError: not a ref.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.cancel.html
+    """
+    core = require_core()
+    if not isinstance(ray_waitable, ObjectRef):
+        raise TypeError(
+            f"ray.cancel() only supported for object refs. For actors, try ray.kill(). Got: {type(ray_waitable)}."
+        )
+    core.tasks.cancel(ray_waitable, force, recursive)
+
+
+# ---- what the session looks like ----
+
+
+def _query(what: str, **arguments: Any) -> Any:
+    from miniray.messages.control import Query
+
+    core = require_core()
+    return core.head_client.request(lambda number: Query(number, what, arguments))
+
+
+def nodes() -> list[dict[str, Any]]:
+    """One row per virtual node, dead ones included, with Ray's keys.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.nodes.html
+    """
+    return _query("nodes")  # type: ignore[no-any-return]
+
+
+def cluster_resources() -> dict[str, float]:
+    """The resources of all living nodes together, by name.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.cluster_resources.html
+    """
+    return _query("cluster_resources")  # type: ignore[no-any-return]
+
+
+def available_resources() -> dict[str, float]:
+    """What of the resources is free now; what is used up is absent.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.available_resources.html
+    """
+    return _query("available_resources")  # type: ignore[no-any-return]
+
+
+def get_gpu_ids() -> list[Any]:
+    """The ids of the GPUs that the current task or actor may use; as numbers where they are numbers.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.get_gpu_ids.html
+    """
+    context = current.task_context.get()
+    ids = context.accelerator_ids.get("GPU", []) if context is not None else []
+    return [int(identifier) if identifier.isdigit() else identifier for identifier in ids]
+
+
+def _auto_start() -> None:
+    init()
+
+
+auto_init.start = _auto_start

@@ -1,0 +1,267 @@
+"""The core worker: what every driver and worker consists of.
+
+It connects the state machines to the transport: one lock, one reactor, one table of objects, one table of pending tasks. The parts
+stand in files of their own: `object_plane` (put, get, wait, borrowing), `task_plane` (submission, leases, retries, cancellation),
+`head_client` (requests to the head); a worker adds an `executor`. This file holds what they share: the outgoing mail and the
+dispatch of what comes in.
+
+Outgoing mail: `post` puts a message into the outbox of its peer. An urgent one goes out at once, together with what piled up
+before it; the rest leaves when the leader is about to block, or when 64 have piled up. So the first call to an idle worker waits
+for nothing, and what follows while it is busy goes out in batches, without any timer.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from miniray.messages import control, objects, tasks
+from miniray.messages.envelope import Envelope, Message
+from miniray.messages.objects import Address
+from miniray.processes.head_client import HeadClient
+from miniray.processes.object_plane import ObjectPlane
+from miniray.processes.reactor import Reactor
+from miniray.processes.task_plane import TaskPlane
+from miniray.system.sockets import Transport
+
+#: Messages that may pile up for a peer before they go out anyway.
+BATCH = 64
+#: Seconds between the two looks at a dry inbox after which the news of a crash takes effect.
+DRY_INTERVAL = 0.005
+
+
+class Outbox:
+    """What waits to be sent to one peer."""
+
+    __slots__ = ("address", "listed", "messages")
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.messages: list[Message] = []
+        self.listed = False
+
+
+class CoreWorker:
+    """One process's part in the session.
+
+    Args:
+        transport: bound already.
+        head: where the head is.
+        node_id: the virtual node this process belongs to.
+        job_id: the job; a worker learns it with its first task.
+        store_dir: the directory of the session's shared memory.
+        mode: "driver" or "worker".
+        session: plain data about the session (names, directories, addresses), as `DriverRegistered.session`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        head: Address,
+        *,
+        node_id: bytes,
+        job_id: bytes,
+        store_dir: str,
+        mode: str,
+        session: dict[str, Any],
+    ) -> None:
+        self.transport = transport
+        self.address = transport.address
+        self.worker_id = transport.address.worker_id
+        self.head = head
+        self.node_id = node_id
+        self.job_id = job_id
+        self.namespace = ""
+        self.mode = mode
+        self.session = session
+        self.store_dir = store_dir
+        self.pid = os.getpid()
+        self.node_ip: str = session.get("node_ip", "127.0.0.1")
+        self.lock: Any = threading.RLock()
+        self.reactor = Reactor(transport, self.lock, self._handle, self.settle)
+        self.closed = False
+        self.head_lost = ""
+        self.main_context: Any = None
+        self.job_config: dict[str, Any] = {}
+        self._outboxes: dict[bytes, Outbox] = {}
+        self._dirty: list[Outbox] = []
+        self._peers: dict[bytes, control.Hello] = {}
+        self._deaths: dict[bytes, list[Any]] = {}
+        self._watched: set[bytes] = set()
+        self.dead: dict[bytes, control.WorkerDied] = {}
+        self.after_batch: dict[Any, None] = {}  #: scheduling classes to look at once the envelope is handled
+        self.head_client = HeadClient(self)
+        self.objects = ObjectPlane(self)
+        self.tasks = TaskPlane(self)
+        self.executor: Any = None
+        self.on_log_lines: Callable[[tasks.LogLines], None] | None = None
+        self.on_warning: Callable[[control.Warn], None] | None = None
+        self._handlers: dict[type, Callable[[bytes, Any], None]] = {
+            tasks.TaskReply: self.tasks.on_reply,
+            tasks.TasksReturned: self.tasks.on_tasks_returned,
+            tasks.RequestCancel: self.tasks.on_request_cancel,
+            tasks.ReleasePins: self.tasks.on_release_pins,
+            control.LeaseGranted: self.tasks.on_lease_granted,
+            control.LeaseRefused: self.tasks.on_lease_refused,
+            control.RevokeLease: self.tasks.on_revoke_lease,
+            objects.GetObjects: self.objects.on_get_objects,
+            objects.ObjectReady: self.objects.on_object_ready,
+            objects.CancelGet: self.objects.on_cancel_get,
+            objects.AddBorrowers: self.objects.on_add_borrowers,
+            objects.BorrowersAdded: self.objects.on_borrowers_added,
+            objects.RemoveBorrowers: self.objects.on_remove_borrowers,
+            objects.FreeSegments: self.objects.on_free_segments,
+            control.Reply: self.head_client.on_reply,
+            control.DriverRegistered: self.head_client.on_reply,
+            control.Published: self.head_client.on_published,
+            control.Hello: self._on_hello,
+            control.Goodbye: self._on_goodbye,
+            control.WorkerDied: self._on_worker_died,
+            control.Warn: self._on_warn,
+            tasks.LogLines: self._on_log_lines,
+        }
+
+    # -- mail out --------------------------------------------------------------------------------------------------
+
+    def post(self, peer: Address, message: Message, urgent: bool = False) -> None:
+        """Put a message into the outbox of a peer (under the lock). `urgent`: send it, and what waits before it, now."""
+        box = self._outboxes.get(peer.worker_id)
+        if box is None:
+            box = self._outboxes[peer.worker_id] = Outbox(peer)
+        messages = box.messages
+        messages.append(message)
+        if urgent or len(messages) >= BATCH:
+            box.messages = []
+            self.transport.send(peer, messages)
+        elif not box.listed:
+            box.listed = True
+            self._dirty.append(box)
+
+    def flush(self) -> None:
+        """Send everything that piled up (under the lock)."""
+        dirty = self._dirty
+        if dirty:
+            self._dirty = []
+            for box in dirty:
+                box.listed = False
+                if box.messages:
+                    messages, box.messages = box.messages, []
+                    self.transport.send(box.address, messages)
+
+    def post_to_head(self, message: Message) -> None:
+        """Send a message to the head at once (under the lock, or from a single thread)."""
+        with self.lock:
+            self.post(self.head, message, True)
+
+    def settle(self) -> bool:
+        """Before the leader blocks: process released refs, send what piled up. Returns whether refs were released."""
+        lately = self.objects.drain()
+        executor = self.executor
+        if executor is not None:
+            executor.settle()
+        self.flush()
+        return lately
+
+    # -- mail in ---------------------------------------------------------------------------------------------------
+
+    def add_handlers(self, handlers: dict[type, Callable[[bytes, Any], None]]) -> None:
+        """What a worker (or an actor's caller) handles besides."""
+        self._handlers.update(handlers)
+
+    def _handle(self, envelope: Envelope) -> None:
+        sender = envelope.sender
+        handlers = self._handlers
+        for message in envelope.messages:
+            handlers[type(message)](sender, message)
+        if self.after_batch:
+            dispatch = self.tasks.submission.dispatch
+            classes = list(self.after_batch)
+            self.after_batch.clear()
+            for scheduling_class in classes:
+                dispatch(scheduling_class)
+
+    def _on_hello(self, sender: bytes, message: control.Hello) -> None:
+        self._peers[sender] = message
+
+    def peer(self, worker_id: bytes) -> Address | None:
+        """The address of a process that has said Hello."""
+        hello = self._peers.get(worker_id)
+        return hello.address if hello is not None else None
+
+    def _on_warn(self, sender: bytes, message: control.Warn) -> None:
+        if self.on_warning is not None:
+            self.on_warning(message)
+
+    def _on_log_lines(self, sender: bytes, message: tasks.LogLines) -> None:
+        if self.on_log_lines is not None:
+            self.on_log_lines(message)
+
+    # -- death of others -------------------------------------------------------------------------------------------
+
+    def watch(self, worker_id: bytes) -> None:
+        """Ask the head to tell us when that process dies (once per process)."""
+        if worker_id not in self._watched and worker_id != self.head.worker_id:
+            self._watched.add(worker_id)
+            self.post(self.head, control.WatchWorker(worker_id), True)
+
+    def _on_goodbye(self, sender: bytes, message: control.Goodbye) -> None:
+        # Everything the peer had to say came before this. The head's notice, which says why, may come later.
+        self._peers.pop(sender, None)
+
+    def _on_worker_died(self, sender: bytes, message: control.WorkerDied) -> None:
+        worker_id = message.worker_id
+        if worker_id in self.dead or worker_id in self._deaths:
+            return
+        # The notice came from the head; replies of the dead process come on another connection and may still be under way.
+        self._deaths[worker_id] = [message, 0]
+        self.reactor.call_later(DRY_INTERVAL, lambda: self._look_for_last_words(worker_id))
+
+    def _look_for_last_words(self, worker_id: bytes) -> None:
+        record = self._deaths[worker_id]
+        if self.transport.pending():
+            record[1] = 0
+        else:
+            record[1] += 1
+        if record[1] < 2:
+            self.reactor.call_later(DRY_INTERVAL, lambda: self._look_for_last_words(worker_id))
+            return
+        del self._deaths[worker_id]
+        message: control.WorkerDied = record[0]
+        self.dead[worker_id] = message
+        self._watched.discard(worker_id)
+        self.transport.forget(worker_id)
+        box = self._outboxes.pop(worker_id, None)
+        if box is not None:
+            box.messages = []
+        self._peers.pop(worker_id, None)
+        self.tasks.on_worker_died(message)
+        self.objects.on_process_died(message)
+        if self.executor is not None:
+            self.executor.on_process_died(worker_id)
+
+    def lose_head(self, reason: str) -> None:
+        """The head is gone: every wait that needs it ends with an error. Callable from any thread."""
+        with self.lock:
+            if self.head_lost or self.closed:
+                return
+            self.head_lost = reason
+            self.head_client.fail_all(reason)
+            self.tasks.fail_all(reason)
+            self.objects.fail_all(reason)
+        self.transport.wake()
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self, reason: str = "", goodbye: bool = True) -> None:
+        """Leave: flush, say Goodbye, stop the threads, give back the memory."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            if goodbye and not self.head_lost:
+                self.settle()
+        self.reactor.close()
+        self.objects.close()
+        self.transport.close(reason, goodbye and not self.head_lost)

@@ -1,0 +1,67 @@
+"""What is current: the core worker of this process or context, and the task that runs here. The only global state of miniray.
+
+Both are context-local on top of a process-wide default, so that several core workers can live in one process (local mode,
+simulation) and concurrent tasks of one actor do not see each other's context.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+
+
+class TaskContext:
+    """The task that runs in this context; in a driver, the driver itself."""
+
+    __slots__ = (
+        "accelerator_ids",
+        "actor_id",
+        "attempt",
+        "cancelled",
+        "depth",
+        "function_name",
+        "name",
+        "placement_group_id",
+        "put_numbers",
+        "resources",
+        "task_id",
+    )
+
+    def __init__(self, task_id: bytes, name: str, function_name: str, depth: int, *, attempt: int = 0) -> None:
+        self.task_id = task_id
+        self.name = name
+        self.function_name = function_name
+        self.depth = depth
+        self.attempt = attempt
+        self.actor_id: bytes | None = None
+        self.resources: dict[str, int] = {}
+        self.accelerator_ids: dict[str, list[str]] = {}
+        self.placement_group_id = b""
+        self.cancelled = False
+        #: Returns have the indices 1, 2, ...; puts count down from the top, so that they never meet.
+        self.put_numbers = count(0xFFFFFFFE, -1)
+
+
+_core: CoreWorker | None = None
+forked = False  #: this process was forked off one that had a session
+core_override: ContextVar[Any] = ContextVar("miniray_core", default=None)
+task_context: ContextVar[TaskContext | None] = ContextVar("miniray_task", default=None)
+
+
+def core_or_none() -> CoreWorker | None:
+    """The core worker of this context, if there is a session."""
+    override = core_override.get()
+    if override is not None:
+        return override  # type: ignore[no-any-return]
+    return _core
+
+
+def set_core(core: CoreWorker | None) -> None:
+    """Make `core` the core worker of this process."""
+    global _core, forked
+    _core = core
+    forked = False

@@ -1,0 +1,106 @@
+"""What workers print, on the driver's side: a thread of its own prints it, so that neither the reader of the inbox nor the user's
+thread ever waits for a slow terminal."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+from typing import Any
+
+from miniray.messages.control import Warn
+from miniray.messages.tasks import LogLines
+from miniray.state_machines.log_deduplicator import LogDeduplicator
+
+_STOP = object()
+
+
+class DriverOutput:
+    """Prints the lines of workers with a `(name pid=N)` prefix, duplicates folded, to stdout or stderr as they were printed."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._deduplicator = (
+            LogDeduplicator() if os.environ.get("RAY_DEDUP_LOGS", "1").lower() not in ("0", "false") else None
+        )
+
+    def lines(self, message: LogLines) -> None:
+        """Lines came from a worker (called by the leader)."""
+        self._put(message)
+
+    def warning(self, message: Warn) -> None:
+        """The head has something to say to the user."""
+        self._put(message)
+
+    def _put(self, item: Any) -> None:
+        if self._stopped:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="miniray-output", daemon=True)
+            self._thread.start()
+        self._queue.put(item)
+
+    def _run(self) -> None:
+        deduplicator = self._deduplicator
+        while True:
+            timeout = None
+            if deduplicator is not None:
+                wake = deduplicator.next_wake()
+                timeout = None if wake is None else max(0.0, wake - time.monotonic())
+            try:
+                item = self._queue.get(timeout=timeout)
+            except queue.Empty:
+                item = None
+            now = time.monotonic()
+            if isinstance(item, LogLines):
+                if deduplicator is None:
+                    self._print(item, item.lines)
+                else:
+                    for message, lines in deduplicator.receive(item, now):
+                        self._print(message, lines)
+            elif isinstance(item, Warn):
+                import logging  # rare
+
+                logging.getLogger("miniray").log(item.level, "%s", item.message)
+            if deduplicator is not None:
+                for message, lines in deduplicator.flush(now, everything=item is _STOP):
+                    self._print(message, lines)
+            if item is _STOP:
+                return
+
+    def _print(self, message: LogLines, lines: list[str]) -> None:
+        stream = sys.stderr if message.stderr else sys.stdout
+        if stream is None:
+            return
+        if message.actor_repr:
+            prefix = f"({message.actor_repr} pid={message.pid})"
+        else:
+            prefix = f"({message.name} pid={message.pid})" if message.name else f"(pid={message.pid})"
+        color, reset = _color(prefix)
+        text = "".join(f"{color}{prefix}{reset} {line}\n" for line in lines)
+        try:
+            stream.write(text)
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+
+    def stop(self) -> None:
+        """Print what is left, and end the thread."""
+        self._stopped = True
+        thread = self._thread
+        if thread is not None:
+            self._queue.put(_STOP)
+            if thread is not threading.current_thread():
+                thread.join(10.0)
+            self._thread = None
+
+
+def _color(prefix: str) -> tuple[str, str]:
+    """Escape sequences around the prefix: as Ray, cyan, or one color per process with RAY_COLOR_PREFIX=1."""
+    if os.environ.get("RAY_COLOR_PREFIX", "") == "0":
+        return "", ""
+    return "\x1b[36m", "\x1b[0m"

@@ -1,0 +1,109 @@
+"""Requests to the head, and what it publishes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from miniray import exceptions
+from miniray.messages import control
+from miniray.messages.envelope import Message
+from miniray.processes.reactor import Waiter
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+
+
+class _Request(Waiter):
+    __slots__ = ("answer", "failure")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: Any = None
+        self.failure = ""
+
+
+class HeadClient:
+    """Asks the head, and waits for the answer in the calling thread."""
+
+    def __init__(self, core: CoreWorker) -> None:
+        self._core = core
+        self._numbers = count(1)
+        self._requests: dict[int, _Request] = {}
+        self._subscribers: dict[int, list[Callable[[control.Published], None]]] = {}
+
+    def request(self, make: Callable[[int], Message], timeout: float | None = 30.0) -> Any:
+        """Send `make(request_id)` and return the answer.
+
+        Raises:
+            RaySystemError: the head is gone, or did not answer within `timeout` seconds.
+            the error that the head names.
+        """
+        answer = self.ask(make, timeout)
+        if isinstance(answer, control.Reply):
+            if answer.error:
+                raise error_named(answer.error, answer.value)
+            return answer.value
+        return answer
+
+    def ask(self, make: Callable[[int], Message], timeout: float | None = 30.0) -> Any:
+        """Like `request`, but returns the whole answering message."""
+        core = self._core
+        waiter = _Request()
+        number = next(self._numbers)
+        with core.lock:
+            if core.head_lost or core.closed:
+                raise exceptions.RaySystemError(core.head_lost or "This session was shut down.")
+            self._requests[number] = waiter
+            core.post(core.head, make(number), True)
+        try:
+            core.reactor.wait(waiter, None if timeout is None else time.monotonic() + timeout)
+        finally:
+            with core.lock:
+                self._requests.pop(number, None)
+        if waiter.failure:
+            raise exceptions.RaySystemError(waiter.failure)
+        if not waiter.done:
+            if core.closed:
+                raise exceptions.RaySystemError("The session was shut down while this call waited for its head.")
+            raise exceptions.RaySystemError(
+                f"The head of the session did not answer within {timeout:g} s. Look at its log in "
+                f"{core.session.get('log_dir', 'the session directory')}."
+            )
+        return waiter.answer
+
+    def on_reply(self, sender: bytes, message: Any) -> None:
+        """An answer came."""
+        waiter = self._requests.get(message.request_id)
+        if waiter is not None:
+            waiter.answer = message
+            waiter.finish()
+
+    def subscribe(self, channel: int, key: bytes | None, callback: Callable[[control.Published], None]) -> None:
+        """Call `callback` (under the lock) with every event of the channel."""
+        with self._core.lock:
+            self._subscribers.setdefault(channel, []).append(callback)
+            self._core.post(self._core.head, control.Subscribe(channel, key), True)
+
+    def on_published(self, sender: bytes, message: control.Published) -> None:
+        """An event of a channel came."""
+        for callback in self._subscribers.get(message.channel, ()):
+            callback(message)
+
+    def fail_all(self, reason: str) -> None:
+        """The head is gone: whoever waits for an answer gets an error."""
+        for waiter in self._requests.values():
+            waiter.failure = reason
+            waiter.finish()
+
+
+def error_named(name: str, text: Any) -> BaseException:
+    """The exception that an answer of the head names: one of `miniray.exceptions`, or a built-in one."""
+    import builtins  # only on the error path
+
+    kind = getattr(exceptions, name, None) or getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return kind(text)
+    return exceptions.RaySystemError(f"{name}: {text}")

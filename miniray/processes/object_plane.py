@@ -1,0 +1,671 @@
+"""Objects as a process sees them: put, get, wait, and the messages with owners and borrowers.
+
+Small values (up to `INLINE_LIMIT` bytes) stay in the owner's memory and travel inside messages; `put` of one touches no socket.
+Large ones are written once into shared memory and mapped by every reader. Who still needs an object is decided by
+`state_machines.reference_counter`; this file is its port.
+
+Waiting costs one callback per object that is not ready yet, and no event object per ref: a `get` of 10,000 refs counts down.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from miniray import exceptions
+from miniray.messages import control, objects
+from miniray.messages.objects import KIND_ERROR, Address, Handover, Location, Payload
+from miniray.processes import current
+from miniray.processes.memory_quota import MemoryQuota
+from miniray.processes.reactor import Waiter
+from miniray.refs import ObjectRef
+from miniray.state_machines.reference_counter import ObjectEntry, ReferenceCounter
+from miniray.system import pickler
+from miniray.system.serialization import SerializedObject, deserialize, serialize
+from miniray.task_errors import from_wire, to_wire
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+    from miniray.system.shared_memory import SegmentStore
+
+#: Bytes up to which a value travels inside messages (Ray's `max_direct_call_object_size`).
+INLINE_LIMIT = 100 * 1024
+
+_new_ref = ObjectRef.__new__
+
+
+class _Countdown(Waiter):
+    """Waits until so many of the objects it was attached to are ready, or (`eager`) one of them is an error."""
+
+    __slots__ = ("eager", "remaining")
+
+    def __init__(self, remaining: int, eager: bool) -> None:
+        super().__init__()
+        self.remaining = remaining
+        self.eager = eager
+
+    def on_ready(self, entry: ObjectEntry) -> None:
+        self.remaining -= 1
+        if self.remaining <= 0 or (self.eager and entry.payload is not None and entry.payload.kind == KIND_ERROR):
+            self.finish()
+
+
+class ObjectPlane:
+    """The objects of one core worker: the runtime behind its `ObjectRef`s, and the port of its reference counter."""
+
+    def __init__(self, core: CoreWorker) -> None:
+        self._core = core
+        self.counter = ReferenceCounter(core.worker_id, self)
+        self.entries = self.counter.objects
+        self._released: deque[ObjectEntry] = deque()
+        self._store: SegmentStore | None = None
+        self._store_lock = threading.Lock()
+        self.quota = MemoryQuota(core)
+        self._callbacks: _CallbackThread | None = None
+
+    # -- refs ------------------------------------------------------------------------------------------------------
+
+    def make_ref(self, entry: ObjectEntry) -> ObjectRef[Any]:
+        """A new local ref to an entry (under the lock)."""
+        entry.local += 1
+        ref = _new_ref(ObjectRef)
+        ref._id = entry.object_id
+        ref._entry = entry
+        ref._core = self
+        return ref
+
+    def released(self, entry: ObjectEntry) -> None:
+        """A ref was garbage collected. Runs inside ``__del__``: appends to a deque, and nothing else."""
+        self._released.append(entry)
+        reactor = self._core.reactor
+        if reactor.deep:
+            reactor.wake_for_release()
+
+    def drain(self) -> bool:
+        """Count the refs that were released (under the lock). Returns whether there were any."""
+        released = self._released
+        if not released:
+            return False
+        release_local = self.counter.release_local
+        while True:
+            try:
+                entry = released.popleft()
+            except IndexError:
+                return True
+            release_local(entry)
+
+    def owner_of(self, entry: ObjectEntry) -> Address:
+        """Where the owner of an entry is."""
+        return entry.owner if entry.owner is not None else self._core.address
+
+    def handover(self, ref: ObjectRef[Any]) -> tuple[bytes, str]:
+        """The owner of a ref, for its pickle."""
+        self._check_ref(ref)
+        owner = self.owner_of(ref._entry)
+        return owner.worker_id, owner.endpoint
+
+    def restore(self, object_id: bytes, owner: Address) -> ObjectRef[Any]:
+        """A ref that came inside a value (its hand-over is the business of whoever handed over the value)."""
+        with self._core.lock:
+            return self.make_ref(self.counter.borrow(object_id, owner))
+
+    def restore_out_of_band(self, object_id: bytes, owner: Address) -> ObjectRef[Any]:
+        """A ref that came by way of a pickle of the user's own: register it at once."""
+        with self._core.lock:
+            entry = self.counter.borrow(object_id, owner)
+            ref = self.make_ref(entry)
+            self.counter.register([entry])
+            return ref
+
+    def reduce_out_of_band(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
+        """Pickling outside of arguments, results and puts: the object is kept for as long as this process lives."""
+        self._check_ref(ref)
+        if not _out_of_band_allowed():
+            raise exceptions.OufOfBandObjectRefSerializationException(
+                f"It is not allowed to serialize ray.ObjectRef {ref.hex()}. If you want to allow serialization, "
+                "set `RAY_allow_out_of_band_object_ref_serialization=1.` If you set the env var, the object is pinned "
+                "forever in the lifetime of the worker process and can cause Ray object leaks. See the callsite and "
+                "trace to find where the serialization occurs."
+            )
+        with self._core.lock:
+            ref._entry.local += 1
+        return _rebuild_out_of_band, (ref.binary(), *self.handover(ref))
+
+    def owner_bytes(self, ref: ObjectRef[Any]) -> bytes:
+        """The owner's address as opaque bytes."""
+        owner = self.owner_of(ref._entry)
+        return owner.worker_id + owner.endpoint.encode()
+
+    def call_site(self, ref: ObjectRef[Any]) -> str:
+        """Call sites are not recorded."""
+        return ""
+
+    def _check_ref(self, ref: Any) -> ObjectEntry:
+        if ref._core is not self:
+            if ref._core is None:
+                raise ValueError(f"{ref!r} belongs to no session: it was made by hand.")
+            raise ValueError(
+                f"{ref!r} belongs to an earlier session, which was shut down: its object is gone. Create it again in "
+                "the present session."
+            )
+        entry: ObjectEntry = ref._entry
+        return entry
+
+    # -- put -------------------------------------------------------------------------------------------------------
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Store a value; this process owns it.
+
+        Raises:
+            TypeError: it cannot be serialized.
+            ObjectStoreFullError: there is no room.
+        """
+        serialized = serialize(value, what=lambda: f"the put value {value!r}")
+        payload, inner = self.to_payload(serialized)
+        core = self._core
+        context = current.task_context.get() or core.main_context
+        object_id = context.task_id + next(context.put_numbers).to_bytes(4, "little")
+        with core.lock:
+            if self._released:
+                self.drain()
+            entry = self.counter.own(object_id)
+            entry.payload = payload
+            if inner:
+                self.counter.contain_local(entry, inner)
+            return self.make_ref(entry)
+
+    def to_payload(self, serialized: SerializedObject) -> tuple[Payload, list[ObjectEntry] | None]:
+        """Inline bytes or a place in shared memory; and the entries of the refs inside. Call it outside the lock."""
+        contained = None
+        inner = None
+        if serialized.contained:
+            inner = [ref._entry for ref in serialized.contained]
+            contained = [Handover(entry.object_id, self.owner_of(entry)) for entry in inner]
+        if serialized.total_size <= INLINE_LIMIT:
+            return Payload(serialized.kind, serialized.to_bytes(), None, contained), inner
+        buffer = self.store.create(serialized.total_size)
+        try:
+            buffer.write(serialized)
+        except BaseException:
+            buffer.abort()
+            raise
+        buffer.seal()
+        location = Location(self._core.node_id, buffer.segment, buffer.offset, buffer.size, self._core.worker_id)
+        return Payload(serialized.kind, None, location, contained), inner
+
+    @property
+    def store(self) -> SegmentStore:
+        """This process's part of the shared memory, opened with the first large object."""
+        store = self._store
+        if store is None:
+            with self._store_lock:
+                if self._store is None:
+                    from miniray.system.shared_memory import SegmentStore  # 3 ms that most workers never need
+
+                    self._store = SegmentStore(self._core.store_dir, self.quota.reserve, self.quota.release)
+                store = self._store
+        return store
+
+    # -- get -------------------------------------------------------------------------------------------------------
+
+    def get_one(self, ref: ObjectRef[Any], timeout: float | None) -> Any:
+        """The value of one ref; see `get`."""
+        entry = ref._entry if ref._core is self else self._check_ref(ref)
+        if entry.payload is None:
+            self._await_entries([entry], 1, timeout, True)
+            if entry.payload is None:
+                raise _get_timeout([ref], timeout)
+        return self.load(entry)
+
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
+        """The values of these refs, in order.
+
+        Args:
+            timeout: seconds; None waits for ever, 0 takes what is there.
+
+        Raises:
+            GetTimeoutError: not all were ready in time.
+            the error of the first ref that holds one, as soon as any does.
+        """
+        entries = [ref._entry if ref._core is self else self._check_ref(ref) for ref in refs]
+        pending = {id(entry): entry for entry in entries if entry.payload is None}
+        if pending:
+            self._await_entries(list(pending.values()), len(pending), timeout, True)
+            failed = None
+            for entry in entries:
+                if entry.payload is None:
+                    failed = entry
+                elif entry.payload.kind == KIND_ERROR:
+                    self.load(entry)
+            if failed is not None:
+                raise _get_timeout(refs, timeout)
+        return [self.load(entry) for entry in entries]
+
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """Split refs into (at most `num_returns` that are ready, the rest), both in the order given."""
+        entries = [self._check_ref(ref) for ref in refs]
+        pending = [entry for entry in entries if entry.payload is None]
+        missing = num_returns - (len(entries) - len(pending))
+        if missing > 0:
+            self._await_entries(pending, missing, timeout, False)
+        ready, rest = [], []
+        for ref, entry in zip(refs, entries):
+            if entry.payload is not None and len(ready) < num_returns:
+                ready.append(ref)
+            else:
+                rest.append(ref)
+        return ready, rest
+
+    def _await_entries(self, entries: list[ObjectEntry], number: int, timeout: float | None, eager: bool) -> None:
+        core = self._core
+        waiter = _Countdown(number, eager)
+        callback = waiter.on_ready
+        with core.lock:
+            if self._released:
+                self.drain()
+            for entry in entries:
+                if entry.payload is not None:
+                    callback(entry)
+                elif entry.waiters is None:
+                    entry.waiters = [callback]
+                else:
+                    entry.waiters.append(callback)
+            if core.head_lost:
+                waiter.finish()
+            self.request_values(entries)
+        try:
+            if not waiter.done:
+                core.tasks.wait_in_task(waiter, None if timeout is None else time.monotonic() + timeout)
+        finally:
+            if not waiter.done or len(entries) > 1:
+                with core.lock:
+                    for entry in entries:
+                        if entry.payload is None and entry.waiters:
+                            entry.waiters.remove(callback)
+        if core.closed and not waiter.done:
+            raise exceptions.RaySystemError("The session was shut down while this call waited for an object.")
+
+    def request_values(self, entries: list[ObjectEntry]) -> None:
+        """Ask the owners for borrowed objects that are not here and were not asked for yet (under the lock)."""
+        by_owner: dict[bytes, tuple[Address, list[bytes]]] | None = None
+        for entry in entries:
+            owner = entry.owner
+            if owner is not None and entry.payload is None and not entry.requested:
+                entry.requested = True
+                if owner.worker_id in self._core.dead:
+                    self.owner_lost(entry)
+                    continue
+                if by_owner is None:
+                    by_owner = {}
+                by_owner.setdefault(owner.worker_id, (owner, []))[1].append(entry.object_id)
+        if by_owner:
+            for owner, ids in by_owner.values():
+                self._core.post(owner, objects.GetObjects(ids), True)
+
+    def load(self, entry: ObjectEntry) -> Any:
+        """The value of a ready entry; raises it when it is an error. Runs user code: never under the lock."""
+        payload = entry.payload
+        assert payload is not None
+        if payload.kind == KIND_ERROR:
+            assert payload.data is not None
+            error = from_wire(payload.data)
+            if isinstance(error, exceptions.RayTaskError):
+                raise error.as_instanceof_cause()
+            raise error
+        return self.decode(payload, entry)
+
+    def decode(self, payload: Payload, entry: ObjectEntry | None = None) -> Any:
+        """The value of a payload that is no error."""
+        data = payload.data
+        if data is not None:
+            return deserialize(payload.kind, data)
+        location = payload.location
+        assert location is not None
+        try:
+            view = self.store.open(location.segment, location.offset, location.size)
+        except FileNotFoundError:
+            hex_id = entry.object_id.hex() if entry is not None else ""
+            raise exceptions.ObjectLostError(hex_id, None, "") from None
+        return deserialize(payload.kind, view)
+
+    # -- becoming ready ----------------------------------------------------------------------------------------------
+
+    def fulfil(self, entry: ObjectEntry, payload: Payload) -> None:
+        """The value or error of an owned object has come (under the lock)."""
+        entry.payload = payload
+        entry.producer = None
+        waiters = entry.waiters
+        if waiters is not None:
+            entry.waiters = None
+            for waiter in waiters:
+                waiter(entry)
+
+    def fail(self, entry: ObjectEntry, error: BaseException) -> None:
+        """An entry will never have a value (under the lock; `error` is one of ours, so pickling it runs no user code)."""
+        if entry.payload is None:
+            self.fulfil(entry, Payload(KIND_ERROR, to_wire(error)))
+
+    def discard(self, payload: Payload) -> None:
+        """A value came that nobody wants any more."""
+        if payload.location is not None:
+            self.free_location(payload.location, recyclable=False)
+
+    # -- port of the reference counter ---------------------------------------------------------------------------------
+
+    def free_value(self, entry: ObjectEntry) -> None:
+        """Effect: nobody holds this owned object any more."""
+        payload = entry.payload
+        if payload is not None and payload.location is not None:
+            self.free_location(payload.location, recyclable=not entry.shared)
+
+    def free_location(self, location: Location, recyclable: bool) -> None:
+        """Give back a place in shared memory: to this process's own store, or to the process that wrote it."""
+        core = self._core
+        if location.writer == core.worker_id:
+            self.store.free(location.segment, location.offset, location.size, recyclable)
+            return
+        writer = core.peer(location.writer)
+        if writer is not None:
+            core.post(writer, objects.FreeSegments([location]))
+        elif not core.head_lost:
+            core.post(core.head, objects.SegmentsOrphaned([location]))
+
+    def remove_borrower(self, owner: Address, object_id: bytes) -> None:
+        """Effect: this process no longer borrows that object."""
+        self._core.post(owner, objects.RemoveBorrowers([object_id]))
+
+    def add_borrowers(self, owner: Address, object_ids: list[bytes], ack: int) -> None:
+        """Effect: register with the owner."""
+        if owner.worker_id in self._core.dead:
+            self._core.reactor.call_later(0.0, lambda: self.counter.borrowers_added(ack, object_ids))
+            return
+        self._core.post(owner, objects.AddBorrowers(object_ids, ack), ack > 0)
+
+    def watch(self, worker_id: bytes) -> None:
+        """Effect: we depend on that process's life."""
+        self._core.watch(worker_id)
+
+    def release_pins(self, ticket: Any) -> None:
+        """Effect: all registrations for `ticket` (peer, message) are acknowledged."""
+        peer, message = ticket
+        self._core.post(peer, message, True)
+
+    def owner_lost(self, entry: ObjectEntry) -> None:
+        """Effect: the owner is gone, or has freed the object."""
+        if entry.payload is not None:
+            return
+        owner = entry.owner
+        error: exceptions.RayError
+        if owner is not None and owner.worker_id in self._core.dead:
+            error = exceptions.OwnerDiedError(entry.object_id.hex(), None, "")
+        else:
+            error = exceptions.ReferenceCountingAssertionError(entry.object_id.hex(), None, "")
+        self.fail(entry, error)
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def on_get_objects(self, sender: bytes, message: objects.GetObjects) -> None:
+        """A borrower wants values of ours."""
+        peer = self._core.peer(sender)
+        if peer is None:
+            return
+        for object_id in message.object_ids:
+            entry = self.entries.get(object_id)
+            if entry is None or entry.owner is not None:
+                lost = exceptions.ReferenceCountingAssertionError(object_id.hex(), None, "")
+                self._core.post(peer, objects.ObjectReady(object_id, Payload(KIND_ERROR, to_wire(lost))))
+            elif entry.payload is not None:
+                self._send_value(peer, entry)
+            else:
+                waiter = _RemoteWaiter(self, peer)
+                if entry.waiters is None:
+                    entry.waiters = [waiter]
+                else:
+                    entry.waiters.append(waiter)
+
+    def _send_value(self, peer: Address, entry: ObjectEntry) -> None:
+        assert entry.payload is not None
+        if entry.payload.location is not None:
+            entry.shared = True
+        self._core.post(peer, objects.ObjectReady(entry.object_id, entry.payload))
+
+    def on_cancel_get(self, sender: bytes, message: objects.CancelGet) -> None:
+        """A borrower no longer waits."""
+        for object_id in message.object_ids:
+            entry = self.entries.get(object_id)
+            if entry is not None and entry.waiters:
+                entry.waiters = [
+                    waiter
+                    for waiter in entry.waiters
+                    if not (isinstance(waiter, _RemoteWaiter) and waiter.peer.worker_id == sender)
+                ]
+
+    def on_object_ready(self, sender: bytes, message: objects.ObjectReady) -> None:
+        """A value that we borrow has come."""
+        entry = self.entries.get(message.object_id)
+        if entry is None or entry.payload is not None:
+            return
+        if message.payload.contained:
+            self.counter.contain_copy(entry, message.payload.contained)
+        self.fulfil(entry, message.payload)
+
+    def on_add_borrowers(self, sender: bytes, message: objects.AddBorrowers) -> None:
+        """Another process holds refs to objects of ours."""
+        unknown = self.counter.add_borrowers(sender, message.object_ids)
+        if message.ack:
+            peer = self._core.peer(sender)
+            if peer is not None:
+                self._core.post(peer, objects.BorrowersAdded(message.ack, unknown), True)
+
+    def on_borrowers_added(self, sender: bytes, message: objects.BorrowersAdded) -> None:
+        """An owner has answered our registration."""
+        self.counter.borrowers_added(message.ack, message.unknown)
+
+    def on_remove_borrowers(self, sender: bytes, message: objects.RemoveBorrowers) -> None:
+        """Another process holds these no more."""
+        self.counter.remove_borrowers(sender, message.object_ids)
+
+    def on_free_segments(self, sender: bytes, message: objects.FreeSegments) -> None:
+        """The owner of values that we wrote needs them no more."""
+        for location in message.locations:
+            self.store.free(location.segment, location.offset, location.size, recyclable=False)
+
+    def on_process_died(self, message: control.WorkerDied) -> None:
+        """A process is gone: as a borrower, and as an owner."""
+        self.counter.process_died(message.worker_id)
+
+    def fail_all(self, reason: str) -> None:
+        """The session is lost: nothing that is pending will ever come."""
+        for entry in list(self.entries.values()):
+            if entry.payload is None:
+                self.fail(entry, exceptions.RaySystemError(reason))
+
+    # -- futures ---------------------------------------------------------------------------------------------------
+
+    def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
+        """Call `callback` in the callback thread once the entry is ready."""
+        with self._core.lock:
+            thread = self._callbacks
+            if thread is None:
+                thread = self._callbacks = _CallbackThread()
+            if entry.payload is not None:
+                thread.submit(callback)
+                return
+            submit = thread.submit
+
+            def ready(_entry: ObjectEntry) -> None:
+                submit(callback)
+
+            if entry.waiters is None:
+                entry.waiters = [ready]
+            else:
+                entry.waiters.append(ready)
+            self.request_values([entry])
+        self._core.reactor.lead_at_once()
+
+    def result_of(self, ref: ObjectRef[Any]) -> Any:
+        """The value of a ready ref, or its error as a value."""
+        try:
+            return self.load(ref._entry)
+        except BaseException as error:
+            return error
+
+    def on_ready(self, ref: ObjectRef[Any], callback: Callable[[Any], None]) -> None:
+        """Call `callback(value or error)` once the object is ready."""
+        entry = self._check_ref(ref)
+        self.when_ready(entry, lambda: callback(self.result_of(ref)))
+
+    def future_of(self, ref: ObjectRef[Any]) -> Any:
+        """A `concurrent.futures.Future` of the object."""
+        from concurrent.futures import Future  # 8 ms with logging; only who wants futures pays
+
+        entry = self._check_ref(ref)
+        future: Future[Any] = Future()
+
+        def complete() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                value = self.load(ref._entry)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+        self.when_ready(entry, complete)
+        return future
+
+    def asyncio_future_of(self, ref: ObjectRef[Any]) -> Any:
+        """An `asyncio.Future` of the object, in the running loop."""
+        import asyncio  # the caller has imported it already
+
+        entry = self._check_ref(ref)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def complete() -> None:
+            if future.cancelled():
+                return
+            try:
+                value = self.load(ref._entry)
+            except BaseException as error:
+                if isinstance(error, StopIteration):
+                    error = RuntimeError(f"{error!r} cannot be raised into a Future")
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+        def ready(_entry: ObjectEntry) -> None:
+            try:
+                loop.call_soon_threadsafe(complete)
+            except RuntimeError:
+                pass  # the loop was closed: nobody waits any more
+
+        with self._core.lock:
+            if entry.payload is None:
+                if entry.waiters is None:
+                    entry.waiters = [ready]
+                else:
+                    entry.waiters.append(ready)
+                self.request_values([entry])
+        if entry.payload is not None and not future.done():
+            complete()
+            return future
+        self._core.reactor.lead_at_once()
+        return future
+
+    def close(self) -> None:
+        """The process leaves the session."""
+        if self._callbacks is not None:
+            self._callbacks.stop()
+        if self._store is not None:
+            self._store.close()
+
+
+class _RemoteWaiter:
+    """A borrower that waits for an object of ours."""
+
+    __slots__ = ("_plane", "peer")
+
+    def __init__(self, plane: ObjectPlane, peer: Address) -> None:
+        self._plane = plane
+        self.peer = peer
+
+    def __call__(self, entry: ObjectEntry) -> None:
+        self._plane._send_value(self.peer, entry)
+
+
+class _CallbackThread:
+    """Runs the callbacks of futures: user code never runs in the thread that leads."""
+
+    def __init__(self) -> None:
+        import queue  # only with the first future
+
+        self._queue: Any = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="miniray-callbacks", daemon=True)
+        self._thread.start()
+
+    def submit(self, callback: Callable[[], None]) -> None:
+        self._queue.put(callback)
+
+    def _run(self) -> None:
+        while True:
+            callback = self._queue.get()
+            if callback is None:
+                return
+            try:
+                callback()
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+            del callback
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(5.0)
+
+
+def _get_timeout(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> exceptions.GetTimeoutError:
+    return exceptions.GetTimeoutError(
+        "Get timed out: some object(s) not ready." if timeout is not None else "Get failed: the session was lost."
+    )
+
+
+def _out_of_band_allowed() -> bool:
+    import os
+
+    return os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1").lower() not in ("0", "false")
+
+
+def _rebuild(object_id: bytes, worker_id: bytes, endpoint: str) -> ObjectRef[Any]:
+    core = current.core_or_none()
+    if core is None:
+        return ObjectRef(object_id)
+    return core.objects.restore(object_id, Address(worker_id, endpoint))
+
+
+def _rebuild_out_of_band(object_id: bytes, worker_id: bytes, endpoint: str) -> ObjectRef[Any]:
+    core = current.core_or_none()
+    if core is None:
+        return ObjectRef(object_id)
+    return core.objects.restore_out_of_band(object_id, Address(worker_id, endpoint))
+
+
+def _reduce_ref(pickler_: pickler.Pickler, ref: ObjectRef[Any]) -> tuple[Any, ...]:
+    plane = ref._core
+    if not isinstance(plane, ObjectPlane):
+        return (ObjectRef, (ref._id,))
+    if pickler_.contained is None:  # a pickle of the user's own
+        return plane.reduce_out_of_band(ref)
+    pickler_.contained.append(ref)
+    return _rebuild, (ref._id, *plane.handover(ref))
+
+
+pickler.reducers[ObjectRef] = _reduce_ref

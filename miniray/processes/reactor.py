@@ -1,0 +1,336 @@
+"""The reactor: whoever waits drives the inbox.
+
+`wait` blocks the calling thread until its waiter is done. While it blocks, it reads and handles this process's messages, unless
+another thread does so already. The rules stand in `state_machines.leadership`; here are the locks, the threads and the clock.
+
+One lock (the core worker's) guards the leadership and all protocol state. It is held while a message is handled, never while
+blocking, and no user code runs under it: no unpickling, no callback, no repr. Signals: a Python signal handler runs in the main
+thread between any two bytecodes. The lock is re-entrant, so a handler that interrupts a `get` may call `get` itself (it leads in
+place of the frame it interrupted). Ctrl-C is deferred while the lock is held, so that no half-done change of state is left.
+"""
+
+from __future__ import annotations
+
+import _thread
+import heapq
+import signal
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from miniray.messages.envelope import Envelope
+from miniray.state_machines import leadership
+from miniray.system.sockets import Transport
+
+#: How long nobody must have led before the standby thread takes over, in seconds.
+TICK = 0.005
+#: How often a leading standby looks for released refs after there were some, in seconds.
+RELEASE_INTERVAL = 0.05
+
+_monotonic = time.monotonic
+
+
+class Waiter:
+    """Something a thread waits for: `finish` makes it true."""
+
+    __slots__ = ("done", "promoted", "sleeping")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.promoted = False
+        self.sleeping: _thread.LockType | None = None
+
+    def finish(self) -> None:
+        """The wish came true (called under the reactor's lock)."""
+        if not self.done:
+            self.done = True
+            self._rouse()
+
+    def promote(self) -> None:
+        """It has become the leader (called under the reactor's lock)."""
+        self.promoted = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        sleeping = self.sleeping
+        if sleeping is not None:
+            self.sleeping = None
+            sleeping.release()
+
+
+class Timer:
+    """A call in the future, made under the lock by whoever leads then."""
+
+    __slots__ = ("callback", "cancelled", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback = callback
+        self.cancelled = False
+
+
+class Reactor:
+    """Reads the inbox in whichever thread waits.
+
+    Args:
+        transport: where envelopes come from.
+        lock: the core worker's lock.
+        handle: called with each envelope, under the lock.
+        settle: called under the lock before the leader blocks: send what piled up, process released refs. Returns True
+            when refs were released lately, so that a leading standby looks again soon.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        lock: threading.RLock,  # type: ignore[valid-type]
+        handle: Callable[[Envelope], None],
+        settle: Callable[[], bool],
+    ) -> None:
+        self.transport = transport
+        self.lock: Any = lock
+        self._handle = handle
+        self._settle = settle
+        self._leadership = leadership.Leadership()
+        self._leader_thread = 0
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timer_numbers = count()
+        self.deep = False  #: the leader blocks without a timeout: a released ref must wake it
+        self._blocking = False
+        self.interrupt_pending = False
+        self.closed = False
+        self._urgent = False
+        self._standby_lock = _thread.allocate_lock()
+        self._standby_lock.acquire()
+        self._standby_waiter = Waiter()
+        self._standby_thread: threading.Thread | None = None
+        self._previous_sigint: Any = None
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def wait(self, waiter: Waiter, deadline: float | None = None) -> bool:
+        """Block until `waiter` is done or `deadline` (a `time.monotonic` value) has passed. Returns whether it is done.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, in the main thread.
+        """
+        if waiter.done:
+            return True
+        me = _thread.get_ident()
+        lock = self.lock
+        if self._leader_thread == me:
+            # A signal handler that interrupted this very thread while it was leading: lead in its place.
+            self._lead(waiter, deadline)
+            return waiter.done
+        leader = False
+        try:
+            with lock:
+                if waiter.done or self.closed:
+                    return waiter.done
+                verdict = self._leadership.enter(waiter)
+                if verdict == leadership.LEAD:
+                    leader = True
+                    self._leader_thread = me
+                else:
+                    sleeping = _thread.allocate_lock()
+                    sleeping.acquire()
+                    waiter.sleeping = sleeping
+                    if verdict == leadership.FOLLOW_AND_RECALL:
+                        self._standby_waiter.done = True
+                        self.transport.wake()
+            if not leader:
+                if deadline is None:
+                    sleeping.acquire()
+                else:
+                    sleeping.acquire(timeout=max(0.0, deadline - _monotonic()))
+                with lock:
+                    waiter.sleeping = None
+                    if waiter.promoted:
+                        leader = True
+                        self._leader_thread = me
+                    else:
+                        self._leadership.withdraw(waiter)
+                        if self.interrupt_pending:
+                            self._raise_interrupt()
+                        return waiter.done
+            self._lead(waiter, deadline)
+            return waiter.done
+        finally:
+            self._leave(waiter, me)
+
+    def _leave(self, waiter: Waiter, me: int) -> None:
+        with self.lock:
+            waiter.promoted = False
+            if self._leadership.leader is not waiter:
+                self._leadership.withdraw(waiter)
+                return
+            if self._leader_thread == me:
+                self._leader_thread = 0
+            successor, rouse = self._leadership.leave(waiter)
+            if successor is not None:
+                successor.promote()
+            elif rouse and not self.closed:
+                self._rouse_standby()
+
+    def _lead(self, waiter: Waiter, deadline: float | None) -> None:
+        receive = self.transport.receive
+        lock = self.lock
+        while not waiter.done and not self.closed:
+            with lock:
+                lately = self._settle()
+                if waiter.done:
+                    return
+                until = deadline
+                if self._timers:
+                    due = self._timers[0][0]
+                    if until is None or due < until:
+                        until = due
+                if lately and waiter is self._standby_waiter:
+                    soon = _monotonic() + RELEASE_INTERVAL
+                    if until is None or soon < until:
+                        until = soon
+                self.deep = not lately or waiter is not self._standby_waiter
+                self._blocking = True
+            if until is None:
+                envelope = receive(None)
+            else:
+                timeout = until - _monotonic()
+                envelope = receive(timeout if timeout > 0.0 else 0.0)
+            with lock:
+                self.deep = self._blocking = False
+                if envelope is not None:
+                    self._handle(envelope)
+                if self._timers:
+                    self._run_timers()
+            if self.interrupt_pending:
+                self._raise_interrupt()
+            if envelope is None and deadline is not None and _monotonic() >= deadline:
+                return
+
+    def pump(self) -> None:
+        """Handle what has arrived, without blocking; does nothing while somebody else leads."""
+        waiter = Waiter()
+        self.wait(waiter, _monotonic())
+
+    def wake_for_release(self) -> None:
+        """A ref was released while the leader blocks without a timeout. Callable from ``__del__``: takes no lock."""
+        if self.deep:
+            self.deep = False
+            self.transport.wake()
+
+    def wake_leader(self) -> None:
+        """Make a blocking leader look at its timers and flags again."""
+        if self._blocking and self._leader_thread != _thread.get_ident():
+            self.transport.wake()
+
+    # -- timers ----------------------------------------------------------------------------------------------------
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` under the lock after `delay` seconds, in whichever thread leads then."""
+        timer = Timer(_monotonic() + delay, callback)
+        with self.lock:
+            heapq.heappush(self._timers, (timer.when, next(self._timer_numbers), timer))
+            if self._timers[0][2] is timer:
+                self.wake_leader()
+        return timer
+
+    def _run_timers(self) -> None:
+        now = _monotonic()
+        timers = self._timers
+        while timers and (timers[0][2].cancelled or timers[0][0] <= now):
+            timer = heapq.heappop(timers)[2]
+            if not timer.cancelled:
+                timer.callback()
+
+    # -- the standby thread ----------------------------------------------------------------------------------------
+
+    def start_standby(self) -> None:
+        """Start the thread that serves the inbox while nobody waits."""
+        self._standby_thread = threading.Thread(target=self._stand_by, name="miniray-standby", daemon=True)
+        self._standby_thread.start()
+
+    def _rouse_standby(self) -> None:
+        try:
+            self._standby_lock.release()
+        except RuntimeError:
+            pass  # it is awake already
+
+    def lead_at_once(self) -> None:
+        """Somebody waits without a thread of his own (an event loop): let the standby lead now."""
+        with self.lock:
+            if self._leadership.leader is None:
+                self._urgent = True
+                self._rouse_standby()
+
+    def _stand_by(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            # Signals belong to the main thread: a system call interrupted here would only delay them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGSEGV, signal.SIGPROF})
+        asleep = self._standby_lock
+        while not self.closed:
+            asleep.acquire(timeout=TICK)
+            with self.lock:
+                if self.closed:
+                    return
+                if self._urgent and self._leadership.take_at_once(self._standby_waiter):
+                    verdict = leadership.TAKE_LEAD
+                else:
+                    verdict = self._leadership.tick(self._standby_waiter)
+                self._urgent = False
+                if verdict == leadership.TAKE_LEAD:
+                    self._standby_waiter.done = False
+                    self._leader_thread = _thread.get_ident()
+            if verdict == leadership.SLEEP_DEEP:
+                asleep.acquire()
+                # Roused: the next tick decides, after a full interval without a leader.
+            elif verdict == leadership.TAKE_LEAD:
+                try:
+                    self._lead(self._standby_waiter, None)
+                finally:
+                    self._leave(self._standby_waiter, _thread.get_ident())
+
+    # -- signals ---------------------------------------------------------------------------------------------------
+
+    def defer_sigint(self) -> None:
+        """Install a SIGINT handler that raises KeyboardInterrupt only outside critical sections (main thread; if none is set)."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._previous_sigint = signal.default_int_handler
+            signal.signal(signal.SIGINT, self._on_sigint)
+
+    def restore_sigint(self) -> None:
+        """Put Python's own handler back, if ours is still there."""
+        if self._previous_sigint is not None and threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGINT) == self._on_sigint:
+                signal.signal(signal.SIGINT, self._previous_sigint)
+            self._previous_sigint = None
+
+    def _on_sigint(self, number: int, frame: Any) -> None:
+        if self.lock._is_owned():
+            self.interrupt_pending = True
+        else:
+            raise KeyboardInterrupt
+
+    def _raise_interrupt(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.interrupt_pending = False
+            raise KeyboardInterrupt
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop: everybody who waits returns, the standby ends."""
+        with self.lock:
+            self.closed = True
+            for waiter in list(self._leadership.followers):
+                waiter._rouse()
+            self._rouse_standby()
+            self._standby_waiter.done = True
+        self.transport.wake()
+        thread = self._standby_thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self._standby_thread = None

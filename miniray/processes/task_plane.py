@@ -1,0 +1,539 @@
+"""Normal tasks as their owner sees them: submit, push, answer, retry, cancel.
+
+The decisions (which worker, how many ahead, when to give a lease back) are made by `state_machines.task_submission`; this file is
+its port, and knows messages, arguments and refs. The path of one task: `submit` serializes the arguments and makes the
+returns' entries; once all ref arguments are ready the machine gets the task; `push` mails it to a leased worker;
+`on_reply` fulfils the entries.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from miniray import exceptions
+from miniray.ids import TaskIdGenerator
+from miniray.messages import control, tasks
+from miniray.messages.objects import KIND_ERROR, Payload
+from miniray.messages.tasks import FunctionExport, RefArgument, TaskExtras, TaskPush
+from miniray.processes import current
+from miniray.refs import ObjectRef
+from miniray.state_machines.reference_counter import ObjectEntry
+from miniray.state_machines.task_submission import (
+    DONE,
+    PUSHED,
+    WAITING,
+    FunctionStats,
+    Lease,
+    PendingTask,
+    SchedulingClass,
+    TaskSubmission,
+)
+from miniray.system.serialization import fingerprint, pickle_function, serialize
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+    from miniray.processes.reactor import Waiter
+
+#: Seconds between two looks at idle and stuck leases.
+SWEEP_INTERVAL = 0.05
+#: Seconds that a task may wait in `get` before its CPU is lent to others.
+BLOCK_GRACE = 0.001
+#: Bytes of a pickled function from which on it is warned about, and refused (Ray's limits).
+FUNCTION_WARN_SIZE = 10 << 20
+FUNCTION_MAX_SIZE = 100 << 20
+
+encode_extras = msgspec.msgpack.Encoder().encode
+
+
+class Export:
+    """A function or class as it travels to workers: its bytes, once, and who has got them."""
+
+    __slots__ = ("contained", "message", "sent_to", "stats")
+
+    def __init__(self, message: FunctionExport, contained: list[Any] | None = None) -> None:
+        self.message = message
+        self.contained = contained  #: refs and handles in the closure live as long as the export
+        self.sent_to: set[bytes] = set()
+        self.stats = FunctionStats()
+
+
+class TaskBinding:
+    """A remote function with its options, bound to one session: all of a call that does not change between calls."""
+
+    __slots__ = ("export", "extras", "max_retries", "name", "num_returns", "scheduling_class", "what")
+
+    def __init__(
+        self,
+        export: Export,
+        name: str,
+        what: str,
+        num_returns: int,
+        max_retries: int,
+        scheduling_class: SchedulingClass,
+        extras: bytes,
+    ) -> None:
+        self.export = export
+        self.name = name
+        self.what = what  #: "module.function", for error texts
+        self.num_returns = num_returns
+        self.max_retries = max_retries
+        self.scheduling_class = scheduling_class
+        self.extras = extras
+
+
+class TaskPlane:
+    """The normal tasks of one owner: the port of its submission machine."""
+
+    def __init__(self, core: CoreWorker) -> None:
+        self._core = core
+        self.submission = TaskSubmission(self)
+        self.pending: dict[bytes, PendingTask] = {}
+        self.exports: dict[bytes, Export] = {}
+        self.next_task_id = TaskIdGenerator(core.job_id, os.urandom(16))
+        self._kept: dict[bytes, list[ObjectEntry]] = {}
+
+    def use_job(self, job_id: bytes) -> None:
+        """The job is known now: task ids carry it."""
+        self.next_task_id = TaskIdGenerator(job_id, os.urandom(16))
+
+    # -- functions -------------------------------------------------------------------------------------------------
+
+    def export(self, token: bytes, function: Any, *, what: str, kind: str) -> Export:
+        """The export of a function or class, pickled once per session.
+
+        Args:
+            token: the id of the RemoteFunction or ActorClass.
+            what: how error texts name it.
+            kind: "remote function" or "actor".
+
+        Raises:
+            ValueError: it is larger than 100 MB when pickled.
+            TypeError: it cannot be pickled.
+        """
+        found = self.exports.get(token)
+        if found is not None:
+            return found
+        contained: list[Any] = []
+        pickled = pickle_function(
+            function, lambda: f"the {'function' if kind == 'remote function' else 'actor class'} {what}", contained
+        )
+        if len(pickled) > FUNCTION_WARN_SIZE:
+            self._check_size(pickled, what, kind)
+        if len(pickled) > 100 * 1024:
+            payload, _ = self._core.objects.to_payload(serialize(pickled))
+        else:
+            payload = Payload(2, pickled)
+        path = [os.getcwd() if entry == "" else entry for entry in sys.path]
+        message = FunctionExport(fingerprint(pickled), token, payload, path, self._core.job_id)
+        return self.exports.setdefault(token, Export(message, contained))
+
+    def _check_size(self, pickled: bytes, what: str, kind: str) -> None:
+        megabytes = len(pickled) // (1 << 20)
+        hint = (
+            "Check that its definition is not implicitly capturing a large array or other object in scope. "
+            "Tip: use ray.put() to put large objects in the Ray object store."
+        )
+        if len(pickled) > FUNCTION_MAX_SIZE:
+            limit = FUNCTION_MAX_SIZE // (1 << 20)
+            raise ValueError(
+                f"The {kind} {what} is too large ({megabytes} MiB > FUNCTION_SIZE_ERROR_THRESHOLD={limit} MiB). {hint}"
+            )
+        import logging  # only for this warning
+
+        logging.getLogger("miniray").warning("The %s %s is very large (%d MiB). %s", kind, what, megabytes, hint)
+
+    def note_export(self, message: FunctionExport) -> None:
+        """A worker got this function from elsewhere: when it calls the function itself, it passes these bytes on."""
+        if message.token not in self.exports:
+            self.exports[message.token] = Export(message)
+
+    # -- submitting ------------------------------------------------------------------------------------------------
+
+    def submit(self, binding: TaskBinding, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[ObjectRef[Any]]:
+        """Submit a call; returns the refs of its returns (none for num_returns=0).
+
+        Raises:
+            TypeError: an argument cannot be serialized.
+            RaySystemError: the session is lost.
+        """
+        core = self._core
+        context = current.task_context.get() or core.main_context
+        refs: list[tuple[int | str, ObjectRef[Any]]] | None = None
+        inner: list[ObjectEntry] | None = None
+        arguments: Payload | None = None
+        if args or kwargs:
+            for index, value in enumerate(args):
+                if type(value) is ObjectRef:
+                    if refs is None:
+                        refs = []
+                    refs.append((index, value))
+            if kwargs:
+                for key, value in kwargs.items():
+                    if type(value) is ObjectRef:
+                        if refs is None:
+                            refs = []
+                        refs.append((key, value))
+            if refs is not None:
+                args, kwargs = _without_refs(args, kwargs, refs)
+            arguments, inner = self.encode_arguments(args, kwargs, binding.what)
+        push = TaskPush(
+            self.next_task_id(),
+            tasks.NORMAL_TASK,
+            binding.export.message.function_id,
+            core.job_id,
+            arguments,
+            binding.num_returns,
+            binding.name,
+            depth=context.depth + 1,
+            parent_task_id=context.task_id,
+            options=binding.extras,
+        )
+        task = PendingTask(push, binding.scheduling_class, binding.export.stats, binding.max_retries)
+        task.export = binding.export
+        with core.lock:
+            if core.head_lost:
+                raise exceptions.RaySystemError(core.head_lost)
+            objects = core.objects
+            if objects._released:
+                objects.drain()
+            self.pending[push.task_id] = task
+            returns = task.returns
+            result = []
+            for index in range(1, binding.num_returns + 1):
+                entry = objects.counter.own(push.task_id + index.to_bytes(4, "little"))
+                entry.producer = task
+                returns.append(entry)
+                result.append(objects.make_ref(entry))
+            if refs is None and inner is None:
+                self.submission.ready(task)
+            else:
+                self._pin(task, refs or [], inner or [])
+        if core.reactor.interrupt_pending:
+            core.reactor._raise_interrupt()
+        return result
+
+    def encode_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
+    ) -> tuple[Payload | None, list[ObjectEntry] | None]:
+        """Serialize (args, kwargs); on failure name the argument that cannot be."""
+        try:
+            serialized = serialize((args, kwargs))
+        except TypeError:
+            for value in (*args, *kwargs.values()):
+                serialize(value, what=lambda value=value: f"the argument {value!r} for a task or actor {what}")  # type: ignore[misc]
+            raise
+        return self._core.objects.to_payload(serialized)
+
+    def _pin(self, task: PendingTask, refs: list[tuple[int | str, ObjectRef[Any]]], inner: list[ObjectEntry]) -> None:
+        """Keep what the arguments refer to until the task is done, and wait for the values of top-level refs."""
+        objects = self._core.objects
+        top: dict[int, ObjectEntry] = {}
+        for _, ref in refs:
+            entry = objects._check_ref(ref)
+            top[id(entry)] = entry
+        task.dependencies = [*top.values(), *inner]
+        for entry in task.dependencies:
+            entry.submitted += 1
+        task.arguments = [(key, ref._entry) for key, ref in refs]
+        waiting = [entry for entry in top.values() if entry.payload is None]
+        task.unready = len(waiting)
+        if not waiting:
+            self._arguments_ready(task)
+            return
+
+        def ready(_entry: ObjectEntry) -> None:
+            task.unready -= 1
+            if task.unready == 0 and task.state == WAITING:
+                self._arguments_ready(task)
+
+        for entry in waiting:
+            if entry.waiters is None:
+                entry.waiters = [ready]
+            else:
+                entry.waiters.append(ready)
+        objects.request_values(waiting)
+
+    def _arguments_ready(self, task: PendingTask) -> None:
+        self.fill_arguments(task)
+        self.submission.ready(task)
+
+    def fill_arguments(self, task: PendingTask) -> None:
+        """Put the values of ref arguments into the push."""
+        if not task.arguments:
+            return
+        filled = []
+        for key, entry in task.arguments:
+            payload = entry.payload
+            if payload.location is not None:
+                entry.shared = True
+            filled.append(RefArgument(key, entry.object_id, payload))
+        task.push.ref_arguments = filled
+
+    # -- port of the machine ---------------------------------------------------------------------------------------
+
+    def push(self, lease: Lease, task: PendingTask, urgent: bool) -> None:
+        """Effect: mail the task to the worker, after the function if the worker has not got it."""
+        peer = lease.worker.address
+        self.send_export(task.export, peer)
+        task.push.attempt = task.attempt
+        self._core.post(peer, task.push, urgent)
+
+    def send_export(self, export: Export, peer: Any) -> None:
+        """Mail a function to a worker that has not got it from us yet."""
+        if peer.worker_id not in export.sent_to:
+            export.sent_to.add(peer.worker_id)
+            self._core.post(peer, export.message)
+
+    def demand(self, scheduling_class: SchedulingClass, count: int) -> None:
+        """Effect: tell the head how many more leases are wanted."""
+        spec = None if scheduling_class.spec_sent else scheduling_class.spec
+        scheduling_class.spec_sent = True
+        depth = scheduling_class.queue[0].push.depth if scheduling_class.queue else 0
+        self._core.post(
+            self._core.head,
+            control.LeaseDemand(scheduling_class.class_id, spec, count, depth, self._core.node_id),
+            True,
+        )
+
+    def return_lease(self, lease: Lease) -> None:
+        """Effect: give the worker back."""
+        self._core.post(self._core.head, control.ReturnLease(lease.lease_id), True)
+
+    def steal(self, lease: Lease, count: int) -> None:
+        """Effect: ask the worker for tasks that have not begun."""
+        self._core.post(lease.worker.address, tasks.StealTasks(count), True)
+
+    def sweep_later(self) -> None:
+        """Effect: look at the leases again in a while."""
+        self._core.reactor.call_later(SWEEP_INTERVAL, self.submission.sweep)
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def on_lease_granted(self, sender: bytes, message: control.LeaseGranted) -> None:
+        """The head has given us a worker."""
+        self._core.watch(message.worker.address.worker_id)
+        self.submission.granted(message.class_id, message.lease_id, message.worker)
+
+    def on_lease_refused(self, sender: bytes, message: control.LeaseRefused) -> None:
+        """The head can never serve this class."""
+        from miniray.processes.head_client import error_named
+
+        error = error_named(message.error, message.message)
+        for task in self.submission.refused(message.class_id):
+            self.fail_task(task, error)
+
+    def on_revoke_lease(self, sender: bytes, message: control.RevokeLease) -> None:
+        """Others wait for a worker of ours."""
+        self.submission.revoked(message.lease_id)
+
+    def on_reply(self, sender: bytes, message: tasks.TaskReply) -> None:
+        """A pushed task is done."""
+        task = self.pending.get(message.task_id)
+        if task is None or task.state != PUSHED or task.attempt != message.attempt:
+            return
+        core = self._core
+        self.submission.finished(task, message.duration)
+        core.after_batch[task.scheduling_class] = None
+        if message.worker_exiting:
+            self.submission.worker_leaving(sender)
+        if message.status == tasks.FAILED and message.retryable and self._retry(task):
+            return
+        del self.pending[message.task_id]
+        objects = core.objects
+        entries = objects.entries
+        if message.status == tasks.REFUSED:
+            self._settle_failure(task, exceptions.RaySystemError(message.error))
+        elif message.status == tasks.CANCELLED or (task.cancelled and message.status == tasks.FAILED):
+            self._settle_failure(task, cancelled_error(task))
+        else:
+            for entry, payload in zip(task.returns, message.returns):
+                if entries.get(entry.object_id) is entry:
+                    objects.fulfil(entry, payload)
+                else:
+                    objects.discard(payload)
+            if message.unacknowledged:
+                self._acknowledge(sender, task, message)
+        self._unpin(task, message.kept)
+
+    def _retry(self, task: PendingTask) -> bool:
+        if task.cancelled or task.retries_left == 0:
+            return False
+        if task.retries_left > 0:
+            task.retries_left -= 1
+        self.submission.requeue(task)
+        return True
+
+    def _acknowledge(self, sender: bytes, task: PendingTask, message: tasks.TaskReply) -> None:
+        """The returns hold refs which the worker pins: register as their borrower, then let it unpin them."""
+        counter = self._core.objects.counter
+        peer = self._core.peer(sender)
+        register: list[ObjectEntry] = []
+        for entry, payload in zip(task.returns, message.returns):
+            if payload.contained and counter.objects.get(entry.object_id) is entry:
+                inner = [counter.borrow(item.object_id, item.owner) for item in payload.contained]
+                counter.contain_local(entry, inner)
+                register += inner
+        ticket = (peer, tasks.AcknowledgeReplies([message.task_id]))
+        if counter.register(register, None, ticket) and peer is not None:
+            self._core.post(peer, ticket[1])
+
+    def _unpin(self, task: PendingTask, kept: Iterable[bytes] | None) -> None:
+        dependencies = task.dependencies
+        if not dependencies:
+            return
+        task.dependencies = None
+        task.arguments = None
+        counter = self._core.objects.counter
+        if kept:
+            ids = set(kept)
+            held = [entry for entry in dependencies if entry.object_id in ids]
+            self._kept[task.push.task_id] = held
+            dependencies = [entry for entry in dependencies if entry.object_id not in ids]
+        counter.release_submitted(dependencies)
+
+    def on_release_pins(self, sender: bytes, message: tasks.ReleasePins) -> None:
+        """A worker has registered the refs it kept from a task's arguments."""
+        held = self._kept.pop(message.task_id, None)
+        if held:
+            self._core.objects.counter.release_submitted(held)
+
+    def on_tasks_returned(self, sender: bytes, message: tasks.TasksReturned) -> None:
+        """A worker gives tasks back that have not begun."""
+        self.submission.returned(message.task_ids, sender, message.blocked)
+
+    # -- failures --------------------------------------------------------------------------------------------------
+
+    def fail_task(self, task: PendingTask, error: BaseException) -> None:
+        """A task will never run (again): its returns hold the error."""
+        self.pending.pop(task.push.task_id, None)
+        self.submission.drop(task)
+        self._settle_failure(task, error)
+        self._unpin(task, None)
+
+    def _settle_failure(self, task: PendingTask, error: BaseException) -> None:
+        task.state = DONE
+        for entry in task.returns:
+            self._core.objects.fail(entry, error)
+
+    def on_worker_died(self, message: control.WorkerDied) -> None:
+        """A process is gone: what was in flight there runs again elsewhere, or fails."""
+        for export in self.exports.values():
+            export.sent_to.discard(message.worker_id)
+        lost = self.submission.worker_left(message.worker_id)
+        classes: dict[SchedulingClass, None] = {}
+        for position, task in reversed(list(enumerate(lost))):
+            if task.cancelled:
+                self.fail_task(task, self._death_error(message) if task.tag == "force" else cancelled_error(task))
+            elif position > 0:
+                # It had not begun (or was one that may run again): it costs no retry.
+                task.attempt += 1
+                task.scheduling_class.queue.appendleft(task)
+                classes[task.scheduling_class] = None
+            elif message.node_died or task.retries_left != 0:
+                if not message.node_died and task.retries_left > 0:
+                    task.retries_left -= 1
+                task.attempt += 1
+                task.scheduling_class.queue.appendleft(task)
+                classes[task.scheduling_class] = None
+            else:
+                self.fail_task(task, self._death_error(message))
+        for scheduling_class in classes:
+            self.submission.dispatch(scheduling_class)
+
+    def _death_error(self, message: control.WorkerDied) -> BaseException:
+        if message.out_of_memory:
+            return exceptions.OutOfMemoryError(message.detail)
+        if message.node_died:
+            return exceptions.NodeDiedError(message.detail)
+        return exceptions.WorkerCrashedError()
+
+    def fail_all(self, reason: str) -> None:
+        """The session is lost: nothing that is pending will ever be answered."""
+        for task in list(self.pending.values()):
+            self.fail_task(task, exceptions.RaySystemError(reason))
+
+    # -- cancelling ------------------------------------------------------------------------------------------------
+
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
+        """Cancel the task that makes this object; no effect when it is done."""
+        core = self._core
+        entry = core.objects._check_ref(ref)
+        with core.lock:
+            if entry.owner is not None:
+                core.post(entry.owner, tasks.RequestCancel(entry.object_id, force, recursive), True)
+            elif isinstance(entry.producer, PendingTask):
+                self.cancel_task(entry.producer, force, recursive)
+
+    def on_request_cancel(self, sender: bytes, message: tasks.RequestCancel) -> None:
+        """A borrower cancels a task of ours."""
+        entry = self._core.objects.entries.get(message.object_id)
+        if entry is not None and isinstance(entry.producer, PendingTask):
+            self.cancel_task(entry.producer, message.force, message.recursive)
+
+    def cancel_task(self, task: PendingTask, force: bool, recursive: bool) -> None:
+        """Cancel in whatever state the task is (under the lock)."""
+        if task.state == DONE:
+            return
+        task.cancelled = True
+        if force:
+            task.tag = "force"
+        if task.state == PUSHED and task.lease is not None:
+            self._core.post(task.lease.worker.address, tasks.CancelTask(task.push.task_id, force, recursive), True)
+        else:
+            self.fail_task(task, cancelled_error(task))
+
+    def cancel_children(self, task_id: bytes, force: bool) -> None:
+        """The task with this id was cancelled: so are those that it has submitted (under the lock)."""
+        for task in list(self.pending.values()):
+            if task.push.parent_task_id == task_id:
+                self.cancel_task(task, force, True)
+
+    # -- blocking --------------------------------------------------------------------------------------------------
+
+    def wait_in_task(self, waiter: Waiter, deadline: float | None) -> bool:
+        """Wait; in a worker, a task that waits longer than a moment lends its CPU to others meanwhile."""
+        core = self._core
+        executor = core.executor
+        if executor is None or not executor.may_block():
+            return core.reactor.wait(waiter, deadline)
+        if not any(cls.queue for cls in self.submission.classes.values()):
+            grace = time.monotonic() + BLOCK_GRACE
+            if core.reactor.wait(waiter, grace if deadline is None else min(grace, deadline)):
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+        executor.block()
+        try:
+            return core.reactor.wait(waiter, deadline)
+        finally:
+            executor.unblock()
+
+
+def _without_refs(
+    args: tuple[Any, ...], kwargs: dict[str, Any], refs: list[tuple[int | str, ObjectRef[Any]]]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with None where refs stand: their values travel beside."""
+    listed = list(args)
+    named = dict(kwargs)
+    for key, _ in refs:
+        if isinstance(key, int):
+            listed[key] = None
+        else:
+            named[key] = None
+    return tuple(listed), named
+
+
+def cancelled_error(task: PendingTask) -> exceptions.TaskCancelledError:
+    """The error of a task that was cancelled."""
+    from miniray.ids import TaskID
+
+    return exceptions.TaskCancelledError(TaskID(task.push.task_id))
+
+
+__all__ = ["KIND_ERROR", "Export", "TaskBinding", "TaskExtras", "TaskPlane", "encode_extras"]

@@ -1,0 +1,123 @@
+"""A worker process: connects to its head, then runs what owners push to it until it is told to leave or the head is gone."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+from typing import Any
+
+import msgspec
+
+from miniray import options
+from miniray.messages import control
+from miniray.messages.objects import Address
+from miniray.processes import current
+from miniray.processes.core_worker import CoreWorker
+from miniray.processes.executor import Executor
+from miniray.processes.trace import install_trace
+from miniray.processes.worker_config import WorkerConfig
+from miniray.processes.worker_output import WorkerOutput
+from miniray.system import lifeline
+from miniray.system.limits import raise_file_limit
+from miniray.system.sockets import ZmqTransport
+
+_decode_config = msgspec.msgpack.Decoder(WorkerConfig).decode
+
+
+def main(payload: bytes) -> None:
+    """Run a worker; returns when it is to end. `payload` is a `WorkerConfig` in msgpack.
+
+    The caller ends the process: nothing of the user's is left to be waited for.
+    """
+    config = _decode_config(payload)
+    raise_file_limit()
+    random.seed()
+    line = lifeline.connect(config.lifeline, config.worker_id, config.token)
+    transport = ZmqTransport(
+        config.worker_id,
+        config.socket_dir or None,
+        f"w{os.getpid()}",
+        kind="worker",
+        version=config.version,
+        token=config.token,
+    )
+    transport.epoch = config.epoch
+    install_trace(transport, "worker")
+    core = CoreWorker(
+        transport,
+        config.head,
+        node_id=config.node_id,
+        job_id=b"\0\0\0\0",
+        store_dir=config.store_dir,
+        mode="worker",
+        session={
+            "session_name": config.session_name,
+            "session_dir": config.session_dir,
+            "log_dir": config.log_dir,
+            "node_ip": config.node_ip,
+        },
+    )
+    core.main_context = current.TaskContext(os.urandom(24), "", "", 0)
+    current.set_core(core)
+    output = WorkerOutput(core, config.out_file, config.err_file)
+    executor = Executor(core, output)
+    executor.adopt_job = lambda job_id: _adopt_job(core, output, job_id)
+
+    def head_gone() -> None:
+        # A worker of a dead session has nobody to work for; user code may be running and cannot be waited for.
+        os._exit(1)
+
+    watcher = lifeline.LifelineWatcher(line, head_gone)
+    core.reactor.start_standby()
+    core.post_to_head(control.RegisterWorker(core.address, os.getpid(), config.node_id))
+    reason = executor.run()
+    with core.lock:
+        output.finish()
+    _leave(core, watcher, reason)
+
+
+def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
+    """The first task of a job has come: look like its driver (import path, working directory, namespace)."""
+    row: dict[str, Any] = core.head_client.request(lambda number: control.Query(number, "job", {"job_id": job_id}))
+    config = row["config"]
+    core.job_id = job_id
+    core.tasks.use_job(job_id)
+    core.namespace = row["namespace"]
+    core.job_config = config
+    options.set_strict_mode(bool(config.get("strict")))
+    for entry in reversed(config.get("sys_path", [])):
+        if entry not in sys.path:
+            sys.path.insert(0, entry)
+    cwd = config.get("cwd")
+    if cwd:
+        try:
+            os.chdir(cwd)
+        except OSError:
+            print(f"The driver's working directory {cwd} cannot be entered here.", file=sys.stderr)
+    sys.argv = [config.get("argv0", "")]
+    if config.get("log_to_driver", True):
+        output.driver = Address(*row["driver"])
+
+
+def _leave(core: CoreWorker, watcher: lifeline.LifelineWatcher, reason: str) -> None:
+    """An orderly end: objects stay behind for the node, everybody is told, threads of the user are not waited for."""
+    import atexit
+
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:
+        pass
+    store = core.objects._store
+    if store is not None:
+        store.hand_over()
+    core.close(reason)
+    watcher.close()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    if threading.active_count() > 1 or reason != "closed":
+        os._exit(0)
