@@ -253,7 +253,8 @@ class ObjectPlane:
         missing = num_returns - (len(entries) - len(pending))
         if missing > 0:
             self._await_entries(pending, missing, timeout, False)
-        ready, rest = [], []
+        ready: list[ObjectRef[Any]] = []
+        rest: list[ObjectRef[Any]] = []
         for ref, entry in zip(refs, entries):
             if entry.payload is not None and len(ready) < num_returns:
                 ready.append(ref)

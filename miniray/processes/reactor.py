@@ -85,7 +85,7 @@ class Reactor:
     def __init__(
         self,
         transport: Transport,
-        lock: threading.RLock,  # type: ignore[valid-type]
+        lock: threading.RLock,
         handle: Callable[[Envelope], None],
         settle: Callable[[], bool],
     ) -> None:

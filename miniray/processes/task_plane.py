@@ -352,9 +352,9 @@ class TaskPlane:
         elif message.status == tasks.CANCELLED or (task.cancelled and message.status == tasks.FAILED):
             self._settle_failure(task, cancelled_error(task))
         else:
-            for entry, payload in zip(task.returns, message.returns):
-                if entries.get(entry.object_id) is entry:
-                    objects.fulfil(entry, payload)
+            for wanted, payload in zip(task.returns, message.returns):
+                if entries.get(wanted.object_id) is wanted:
+                    objects.fulfil(wanted, payload)
                 else:
                     objects.discard(payload)
             if message.unacknowledged:

@@ -61,7 +61,8 @@ def main(payload: bytes) -> None:
     )
     core.main_context = current.TaskContext(os.urandom(24), "", "", 0)
     current.set_core(core)
-    output = WorkerOutput(core, config.out_file, config.err_file)
+    pid = os.getpid()
+    output = WorkerOutput(core, config.out_file.format(pid=pid), config.err_file.format(pid=pid))
     executor = Executor(core, output)
     executor.adopt_job = lambda job_id: _adopt_job(core, output, job_id)
 

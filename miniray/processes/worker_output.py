@@ -76,8 +76,8 @@ class WorkerOutput:
         self.dirty = False
         self.name = ""
         self._armed = False
-        sys.stdout = _MarkingStream(sys.stdout, self)  # type: ignore[assignment]
-        sys.stderr = _MarkingStream(sys.stderr, self)  # type: ignore[assignment]
+        sys.stdout = _MarkingStream(sys.stdout, self)
+        sys.stderr = _MarkingStream(sys.stderr, self)
 
     def relay(self, name: str = "") -> None:
         """Mail the new lines (under the core worker's lock; the reply that follows finds them before it)."""

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 from miniray.messages.control import LeaseSpec
 from miniray.messages.tasks import WorkerAddress
+from miniray.state_machines.reference_counter import ObjectEntry
 
 #: Seconds of estimated work that may wait at one worker.
 BUDGET = 0.005
@@ -93,8 +94,8 @@ class PendingTask:
         self.cancelled = False
         self.attempt = 0
         self.unready = 0
-        self.returns: list[Any] = []
-        self.dependencies: list[Any] | None = None
+        self.returns: list[ObjectEntry] = []
+        self.dependencies: list[ObjectEntry] | None = None
         self.pins: list[Any] | None = None
         self.arguments: Any = None
         self.export: Any = None
