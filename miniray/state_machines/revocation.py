@@ -26,7 +26,7 @@ def choose_victims(
     now: float,
     wake: Callable[[float], None],
 ) -> list[Lease]:
-    """The leases to revoke, given what is revoked already; `wake` is told when a quantum ends that somebody waits for."""
+    """The leases to revoke, given what is revoked already; `wake` is told when a quantum ends."""
     plan = _Plan(nodes, leases, running_by_job, now, wake)
     for claim in waiting:
         plan.serve(claim)

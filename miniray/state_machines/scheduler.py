@@ -14,8 +14,8 @@ Rules
    `revocation.QUANTUM` while the claim has none. Never more of them than would serve those who wait.
 3. A demand is absolute: what was placed but not granted yet counts towards it, and a smaller demand takes it back.
 4. A claim that no node could ever serve waits, and its job is told after `INFEASIBLE_AFTER`, then rarely.
-5. Tasks that need nothing (num_cpus=0) would start a worker each: beyond a cap per node they are let in slowly. Not never:
-   those that run may wait for those that do not.
+5. Tasks that need nothing (num_cpus=0) would start a worker each: beyond a cap per node they are let in slowly. Not
+   never: those that run may wait for those that do not.
 
 Alternative not taken: a reservation for large demands that small ones overtake; Ray has none either.
 """
@@ -119,6 +119,7 @@ class Scheduler:
     def __init__(self) -> None:
         self.nodes: dict[bytes, Candidate] = {}
         self.claims: dict[ClaimKey, Claim] = {}
+        self._active: dict[ClaimKey, Claim] = {}  #: those with a count
         self.leases: dict[int, Lease] = {}
         self.wake_at: float | None = None
         self._numbers = counter(1)
@@ -139,9 +140,9 @@ class Scheduler:
         """A node is gone, and its leases (the answer) with it; those without a worker are demanded again."""
         lost = [lease for lease in self.leases.values() if lease.node_id == node_id]
         for lease in lost:
-            if not lease.worker_id:
-                lease.claim.count += 1
             self.end(lease.lease_id)
+            if not lease.worker_id:
+                self._want(lease.claim, lease.claim.count + 1, lease.placed_at)
         del self.nodes[node_id], self._zero[node_id], self._zero_gate[node_id]
         return lost
 
@@ -184,9 +185,10 @@ class Scheduler:
         claim.count = count
         if count == 0:
             claim.waits_since = claim.warn_at = None
-            if not claim.leases:
-                self.claims.pop(claim.key, None)
-        elif claim.waits_since is None:
+            self._active.pop(claim.key, None)
+            return
+        self._active[claim.key] = claim
+        if claim.waits_since is None:
             claim.waits_since = now
 
     def refuse(self, lease_id: int) -> Claim | None:
@@ -194,9 +196,7 @@ class Scheduler:
         lease = self.end(lease_id)
         if lease is None:
             return None
-        lease.claim.count = 0
-        lease.claim.waits_since = None
-        self._forget_if_idle(lease.claim)
+        self._want(lease.claim, 0, 0.0)
         return lease.claim
 
     # -- leases ----------------------------------------------------------------------------------------------------
@@ -221,12 +221,7 @@ class Scheduler:
         claim.leases -= 1
         if not lease.worker_id:
             claim.waiting -= 1
-        self._forget_if_idle(claim)
         return lease
-
-    def _forget_if_idle(self, claim: Claim) -> None:
-        if not claim.leases and not claim.count and self.claims.get(claim.key) is claim:
-            del self.claims[claim.key]
 
     def set_blocked(self, lease: Lease, blocked: bool) -> None:
         """The worker of this lease waits in `get`, or goes on."""
@@ -255,7 +250,7 @@ class Scheduler:
         lost: list[Lease] = []
         effects: list[Effect] = []
         for claim in [claim for claim in self.claims.values() if claim.owner == owner]:
-            claim.count = 0
+            self._want(claim, 0, 0.0)
             del self.claims[claim.key]
         for lease in [lease for lease in self.leases.values() if lease.claim.owner == owner]:
             self.end(lease.lease_id)
@@ -271,7 +266,7 @@ class Scheduler:
         """Place what fits, revoke what others wait for, warn of what can never run."""
         self.wake_at = None
         effects: list[Effect] = []
-        if any(claim.count for claim in self.claims.values()):
+        if self._active:
             stuck = self._place_all(now, effects)
             if stuck:
                 for lease in choose_victims(stuck, self.nodes, self.leases.values(), self._running, now, self._wake):
@@ -286,10 +281,9 @@ class Scheduler:
     def _place_all(self, now: float, effects: list[Effect]) -> list[Claim]:
         """Serve the claims in their order; the feasible ones that have to wait, in that order."""
         by_job: dict[bytes, list[tuple[int, int, int, Claim]]] = {}
-        for number, claim in enumerate(self.claims.values()):
-            if claim.count > 0:
-                entry = (-claim.depth, claim.running, (claim.turn << 20) + number, claim)
-                by_job.setdefault(claim.spec.job_id, []).append(entry)
+        for number, claim in enumerate(self._active.values()):
+            entry = (-claim.depth, claim.running, (claim.turn << 20) + number, claim)
+            by_job.setdefault(claim.spec.job_id, []).append(entry)
         jobs = []
         for job_id, entries in by_job.items():
             heapq.heapify(entries)

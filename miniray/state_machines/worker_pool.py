@@ -1,16 +1,16 @@
 """Which worker process serves a lease: idle ones are used again, missing ones started, superfluous ones sent home.
 
-A worker is born for a node and a runtime environment; it belongs to nobody until it has run something for a job, and to
-that job from then on (its modules, globals and log lines are that job's). So a request is served by an idle worker of its
-job, else by an idle one that belongs to nobody, else by a new one.
+A worker is born for a node and a runtime environment. It belongs to nobody until it has run something for a job, and to
+that job from then on (its modules, globals and log lines are that job's). So a request is served by an idle worker of
+its job, else by an idle one that belongs to nobody, else by a new one.
 
 Rules
 -----
 1. Never more workers are starting than there are requests for them, nor more than `starting_limit` at once.
 2. A worker that comes up late serves whoever waits then, or waits idle.
-3. `ATTEMPTS` failures to start in a row refuse all requests of that kind; there is no endless respawn. A worker that does
-   not register within `REGISTER_WITHIN` is killed, and counts as a failure.
-4. Idle workers beyond the node's soft limit (one per CPU) leave after `IDLE_SECONDS`; the ones of other jobs first.
+3. `ATTEMPTS` failures to start in a row refuse all requests of that kind; there is no endless respawn. A worker that
+   does not register within `REGISTER_WITHIN` is killed, and counts as a failure.
+4. Idle workers beyond the node's soft limit (one per CPU) leave after `IDLE_SECONDS`, the longest idle ones first.
 """
 
 from __future__ import annotations
@@ -134,11 +134,12 @@ class WorkerPool:
         """A lease needs a worker; `schedule` answers."""
         self._requests.setdefault(kind, deque()).append(Request(lease_id, job_id))
 
-    def withdraw(self, lease_id: int, kind: Kind) -> None:
+    def withdraw(self, lease_id: int) -> None:
         """It needs none any more."""
-        waiting = self._requests.get(kind)
-        if waiting:
-            self._requests[kind] = deque(request for request in waiting if request.lease_id != lease_id)
+        for kind, waiting in self._requests.items():
+            if any(request.lease_id == lease_id for request in waiting):
+                self._requests[kind] = deque(request for request in waiting if request.lease_id != lease_id)
+                return
 
     def returned(self, worker_id: bytes, exiting: bool, now: float) -> None:
         """The lease of this worker ended."""
@@ -178,8 +179,8 @@ class WorkerPool:
         if worker is not None:
             self._leave(worker)
 
-    def died(self, worker_id: bytes) -> tuple[Worker | None, list[Effect]]:
-        """A process is gone. What it was, and whom to refuse."""
+    def died(self, worker_id: bytes, *, failed: bool = True) -> tuple[Worker | None, list[Effect]]:
+        """A process is gone. What it was, and whom to refuse. `failed`: it is to blame if it never registered."""
         worker = self.workers.pop(worker_id, None)
         effects: list[Effect] = []
         if worker is None:
@@ -189,7 +190,7 @@ class WorkerPool:
         elif worker.state == STARTING:
             kind = worker.kind
             self._starting[kind] -= 1
-            self._failures[kind] = self._failures.get(kind, 0) + 1
+            self._failures[kind] = self._failures.get(kind, 0) + failed
             waiting = self._requests.get(kind)
             if self._failures[kind] >= ATTEMPTS and waiting:
                 self._failures[kind] = 0

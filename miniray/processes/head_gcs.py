@@ -1,0 +1,416 @@
+"""The head's tables at work: jobs, nodes, workers, key-values, their subscribers, and the accounts of the object store.
+
+Rows that the head itself writes are msgpack of plain data, and go through `put` like everybody's: published at once,
+and offered to the durable path (`Persist`, which nobody handles yet).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from miniray.ids import JobID
+from miniray.messages import control
+from miniray.messages.objects import SegmentsOrphaned
+from miniray.processes.head_members import Member
+from miniray.processes.head_queries import QUERIES
+from miniray.state_machines.publisher import Publisher
+from miniray.state_machines.resources import to_units
+from miniray.state_machines.table_prefix import TablePrefix
+from miniray.state_machines.table_store import Effect, Publish, RowAppeared, TableStore
+from miniray.system import machine
+
+if TYPE_CHECKING:
+    from miniray.processes.head_shell import Head
+
+NODE_IP = "127.0.0.1"
+_encode = msgspec.msgpack.encode
+
+# What Ray calls the causes of a node's death.
+_DEATH_UNSPECIFIED, _DEATH_EXPECTED, _DEATH_UNEXPECTED = 0, 1, 2
+_KEPT_TASK_EVENTS = 10_000
+
+
+class Node:
+    """A virtual node and its part of the object store."""
+
+    def __init__(self, node_id: bytes, row: dict[str, Any], store_limit: int) -> None:
+        self.node_id = node_id
+        self.row = row
+        self.store_limit = store_limit
+        self.store_used = 0
+
+
+class Gcs:
+    """Tables, subscriptions, nodes, jobs."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self.tables = TableStore()
+        self.publisher = Publisher()
+        self.nodes: dict[bytes, Node] = {}
+        self.jobs: dict[bytes, dict[str, Any]] = {}
+        self._drivers: dict[bytes, bytes] = {}  #: driver -> job
+        self._ready: set[bytes] = set()
+        self._next_job = 1
+        #: bytes that the dead left in a node's store
+        self._orphaned: dict[str, tuple[bytes, int]] = {}
+        self.task_events: list[list[Any]] = []
+        self.task_events_dropped = 0
+
+    # -- tables ----------------------------------------------------------------------------------------------------
+
+    def put(self, table: TablePrefix, key: bytes, value: bytes, *, publish: bool = True) -> None:
+        """The way that all of the head's own writes go."""
+        self._carry_out(self.tables.put(table, key, value, publish=publish)[1])
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Publish):
+                self._ready.update(self.publisher.publish(effect.channel, effect.key, effect.value))
+            elif isinstance(effect, RowAppeared):
+                sender, request_id = effect.token
+                self._head.reply(sender, request_id, effect.value)
+
+    def flush(self) -> None:
+        """Send what subscribers have not got."""
+        for subscriber in self._ready:
+            while batch := self.publisher.take(subscriber):
+                for event in batch:
+                    self._head.post(subscriber, event)
+        self._ready.clear()
+
+    def on_put(self, sender: bytes, message: control.TablePut) -> None:
+        """Write a row."""
+        is_new, effects = self.tables.put(
+            TablePrefix(message.table),
+            message.key,
+            message.value,
+            namespace=message.namespace,
+            overwrite=message.overwrite,
+            publish=message.publish,
+        )
+        self._carry_out(effects)
+        self._head.reply(sender, message.request_id, is_new)
+
+    def on_get(self, sender: bytes, message: control.TableGet) -> None:
+        """Read a row, or wait for it."""
+        table = TablePrefix(message.table)
+        if message.wait:
+            token = (sender, message.request_id)
+            value = self.tables.wait(table, message.key, token, namespace=message.namespace)
+            if value is None:
+                return
+        else:
+            value = self.tables.get(table, message.key, namespace=message.namespace)
+        self._head.reply(sender, message.request_id, value)
+
+    def on_delete(self, sender: bytes, message: control.TableDelete) -> None:
+        """Delete a row or several."""
+        number, effects = self.tables.delete(
+            TablePrefix(message.table), message.key, namespace=message.namespace, by_prefix=message.by_prefix
+        )
+        self._carry_out(effects)
+        self._head.reply(sender, message.request_id, number)
+
+    def on_scan(self, sender: bytes, message: control.TableScan) -> None:
+        """List rows."""
+        rows = self.tables.scan(
+            TablePrefix(message.table), message.prefix, namespace=message.namespace, limit=message.limit
+        )
+        value = [key for key, _ in rows] if message.keys_only else [[key, value] for key, value in rows]
+        self._head.reply(sender, message.request_id, value)
+
+    def on_subscribe(self, sender: bytes, message: control.Subscribe) -> None:
+        """Somebody wants to hear of a channel."""
+        self.publisher.subscribe(sender, message.channel, message.key)
+
+    def on_unsubscribe(self, sender: bytes, message: control.Unsubscribe) -> None:
+        """No longer."""
+        self.publisher.unsubscribe(sender, message.channel, message.key)
+
+    def on_task_events(self, sender: bytes, message: control.TaskEvents) -> None:
+        """Kept for the state API: the newest ones."""
+        self.task_events += message.events
+        self.task_events_dropped += message.dropped
+        surplus = len(self.task_events) - _KEPT_TASK_EVENTS
+        if surplus > _KEPT_TASK_EVENTS // 10:
+            del self.task_events[:surplus]
+            self.task_events_dropped += surplus
+
+    # -- queries ---------------------------------------------------------------------------------------------------
+
+    def on_query(self, sender: bytes, message: control.Query) -> None:
+        """A question by name."""
+        answer = QUERIES.get(message.what)
+        if answer is None:
+            known = ", ".join(sorted(QUERIES))
+            text = f"The head has no answer to {message.what!r}; it knows: {known}"
+            self._head.reply(sender, message.request_id, text, "ValueError")
+            return
+        self._head.reply(sender, message.request_id, answer(self._head, message.arguments))
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def register_job(self, driver: Member, message: control.RegisterDriver) -> control.DriverRegistered:
+        """A driver opens its job."""
+        head = self._head
+        job_id = JobID.from_int(self._next_job).binary()
+        self._next_job += 1
+        # Without a name a job has a namespace of its own, as in Ray.
+        namespace = message.namespace or head.config.namespace or _random_uuid()
+        address = [driver.address.worker_id, driver.address.endpoint] if driver.address else None
+        driver.job_id = job_id
+        self._drivers[driver.worker_id] = job_id
+        self.jobs[job_id] = {
+            "job_id": job_id,
+            "pid": message.pid,
+            "entrypoint": message.entrypoint,
+            "namespace": namespace,
+            "config": message.config,
+            "driver": address,
+            "node_ip": NODE_IP,
+            "start_time": time.time(),
+            "end_time": 0.0,
+            "is_dead": False,
+        }
+        self._put_job(job_id)
+        session = self.session()
+        return control.DriverRegistered(message.request_id, job_id, driver.node_id, namespace, session)
+
+    def _put_job(self, job_id: bytes) -> None:
+        self.put(TablePrefix.JOB, job_id, _encode(self.jobs[job_id]))
+
+    def _finish_job(self, driver: Member) -> None:
+        job_id = self._drivers.pop(driver.worker_id, b"")
+        if not job_id:
+            return
+        job = self.jobs[job_id]
+        job["is_dead"] = True
+        job["end_time"] = time.time()
+        self._put_job(job_id)
+        self._head.leases.end_job(job_id, "its job has finished")
+
+    def warn_job(self, job_id: bytes, text: str) -> None:
+        """A line for the user of this job."""
+        job = self.jobs.get(job_id)
+        if job is not None and job["driver"] and not job["is_dead"]:
+            self._head.post(job["driver"][0], control.Warn(text))
+
+    def session(self) -> dict[str, Any]:
+        """What a driver gets to know of the session it joined."""
+        startup = self._head.startup
+        address = f"{NODE_IP}:{startup.port}"
+        paths = startup.paths
+        return {
+            "node_ip_address": NODE_IP,
+            "node_ip": NODE_IP,
+            "redis_address": None,
+            "object_store_address": os.path.join(paths.directory, "store"),
+            "raylet_socket_name": os.path.join(paths.sockets, startup.socket_name),
+            "webui_url": "",
+            "session_dir": paths.directory,
+            "session_name": paths.session_name,
+            "metrics_export_port": 0,
+            "gcs_address": address,
+            "address": address,
+            "dashboard_agent_listen_port": -1,
+            "store_dir": paths.store,
+            "log_dir": paths.logs,
+            "spill_dir": paths.spill,
+            "temp_dir": os.path.dirname(paths.directory),
+            "head_pid": os.getpid(),
+            "private": self._head.config.private,
+        }
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def put_worker(self, member: Member) -> None:
+        """The row of a worker."""
+        self.put(TablePrefix.WORKERS, member.worker_id, _encode(member.row()))
+
+    def on_died(self, member: Member) -> None:
+        """A process is gone."""
+        worker_id = member.worker_id
+        self.publisher.remove(worker_id)
+        self.tables.stop_waiting(lambda token: token[0] == worker_id)
+        self._settle_store(member)
+        if member.kind == "driver":
+            self._finish_job(member)
+        else:
+            notice = self._head.dead[worker_id]
+            row = member.row()
+            row.update(end_time_ms=int(time.time() * 1000), exit_type=notice.exit_type, exit_detail=notice.detail)
+            self.put(TablePrefix.WORKERS, worker_id, _encode(row))
+            if not notice.expected and not member.dismissed and not member.node_died:
+                # The driver looks for last words in the log files.
+                driver = self.jobs.get(member.job_id, {}).get("driver")
+                if driver:
+                    self._head.post(driver[0], notice)
+
+    # -- nodes -----------------------------------------------------------------------------------------------------
+
+    def open_head_node(self) -> None:
+        """The first node, from the head's configuration."""
+        head = self._head
+        startup, config = head.startup, head.config
+        memory, store = machine.default_memory(config.store_dir, config.object_store_memory)
+        resources: dict[str, float] = dict(config.resources)
+        resources["CPU"] = startup.num_cpus
+        if config.num_gpus:
+            resources["GPU"] = config.num_gpus
+        resources["memory"] = float(memory if config.memory is None else config.memory)
+        resources["object_store_memory"] = float(store)
+        resources["node:__internal_head__"] = 1.0
+        self._add_node(startup.node_id, resources, config.labels, store, "")
+
+    def _add_node(
+        self, node_id: bytes, resources: dict[str, float], labels: dict[str, str], store: int, name: str
+    ) -> Node:
+        resources = {key: float(quantity) for key, quantity in resources.items() if quantity}
+        resources.setdefault(f"node:{NODE_IP}", 1.0)
+        startup = self._head.startup
+        row = {
+            "NodeID": node_id.hex(),
+            "Alive": True,
+            "NodeManagerAddress": NODE_IP,
+            "NodeManagerHostname": socket.gethostname(),
+            "NodeManagerPort": startup.port,
+            "ObjectManagerPort": startup.port,
+            "ObjectStoreSocketName": os.path.join(startup.paths.directory, "store"),
+            "RayletSocketName": os.path.join(startup.paths.sockets, startup.socket_name),
+            "MetricsExportPort": 0,
+            "MetricsAgentPort": 0,
+            "DashboardAgentListenPort": -1,
+            "NodeName": name or NODE_IP,
+            "RuntimeEnvAgentPort": 0,
+            "DeathReason": _DEATH_UNSPECIFIED,
+            "DeathReasonMessage": "",
+            "alive": True,
+            "Resources": resources,
+            "Labels": {"ray.io/node-id": node_id.hex(), **labels},
+        }
+        node = self.nodes[node_id] = Node(node_id, row, store)
+        units = to_units(resources)
+        self._head.leases.add_node(
+            node_id, units, {"ray.io/node-id": node_id.hex(), **labels}, resources.get("CPU", 0.0)
+        )
+        self.put(TablePrefix.NODE, node_id, _encode(row))
+        return node
+
+    def on_add_node(self, sender: bytes, message: control.AddNode) -> None:
+        """One more virtual node."""
+        node_id = os.urandom(28)
+        resources = {name: quantity / 10000 for name, quantity in message.resources.items()}
+        store = message.object_store_memory
+        if not store:
+            store = machine.default_memory(self._head.config.store_dir, None)[1]
+        resources.setdefault("object_store_memory", float(store))
+        resources.setdefault("memory", float(machine.free_memory()))
+        node = self._add_node(node_id, resources, message.labels, store, message.name)
+        self._head.reply(sender, message.request_id, node.row)
+
+    def on_remove_node(self, sender: bytes, message: control.RemoveNode) -> None:
+        """A node dies, and all that is on it."""
+        head = self._head
+        node = self.nodes.get(message.node_id)
+        if node is None or not node.row["Alive"]:
+            head.reply(sender, message.request_id, f"There is no node {message.node_id.hex()}.", "ValueError")
+            return
+        if message.node_id == head.startup.node_id:
+            text = "The head node cannot be removed: the session ends with it."
+            head.reply(sender, message.request_id, text, "ValueError")
+            return
+        node.row["Alive"] = node.row["alive"] = False
+        if message.graceful:
+            node.row["DeathReason"], node.row["DeathReasonMessage"] = _DEATH_EXPECTED, "removed"
+        else:
+            node.row["DeathReason"], node.row["DeathReasonMessage"] = _DEATH_UNEXPECTED, "removed without notice"
+        node.row["Resources"] = {}
+        head.leases.remove_node(message.node_id)
+        self.put(TablePrefix.NODE, message.node_id, _encode(node.row))
+        head.reply(sender, message.request_id, True)
+
+    # -- the object store ------------------------------------------------------------------------------------------
+
+    def on_reserve(self, sender: bytes, message: control.ReserveMemory) -> None:
+        """A process wants to fill so many more bytes."""
+        head = self._head
+        node = self.nodes.get(message.node_id)
+        if node is None:
+            head.reply(sender, message.request_id, "This node is gone.", "ObjectStoreFullError")
+            return
+        if node.store_used + message.size > node.store_limit:
+            text = (
+                f"The object store of node {message.node_id.hex()[:8]} is full: {node.store_used:,} of "
+                f"{node.store_limit:,} bytes are used or reserved, and {message.size:,} more are needed. Drop "
+                "references to objects that are not needed any more, or start with a larger object_store_memory."
+            )
+            head.reply(sender, message.request_id, text, "ObjectStoreFullError")
+            return
+        node.store_used += message.size
+        member = head.members.get(sender)
+        if member is not None:
+            member.reserved += message.size
+        head.reply(sender, message.request_id, True)
+
+    def on_release(self, sender: bytes, message: control.ReleaseMemory) -> None:
+        """So many bytes go back."""
+        member = self._head.members.get(sender)
+        node = self.nodes.get(message.node_id)
+        if member is not None and node is not None:
+            size = min(message.size, member.reserved)
+            member.reserved -= size
+            node.store_used -= size
+
+    def _settle_store(self, member: Member) -> None:
+        """Of what a dead process had reserved, its segments stay on the account until they are freed."""
+        node = self.nodes.get(member.node_id)
+        if node is None or not member.reserved:
+            return
+        from miniray.system.segment import segment_names  # only when there are segments
+
+        store = self._head.config.store_dir
+        left = 0
+        for name in segment_names(store, member.pid):
+            try:
+                size = os.stat(os.path.join(store, name)).st_size
+            except OSError:
+                continue
+            if name not in self._orphaned:
+                self._orphaned[name] = (member.node_id, size)
+                left += size
+        node.store_used -= max(0, member.reserved - left)
+        member.reserved = 0
+
+    def on_orphaned(self, sender: bytes, message: SegmentsOrphaned) -> None:
+        """Objects whose writer is dead are free."""
+        store = self._head.config.store_dir
+        for location in message.locations:
+            if os.sep in location.segment or location.segment.startswith("."):
+                continue
+            path = os.path.join(store, location.segment)
+            try:
+                size = os.stat(path).st_size
+            except OSError:
+                continue
+            # A slab may hold other objects; a segment of its own is as large as its object and some padding.
+            if location.offset or size > 2 * location.size + (1 << 16):
+                continue
+            try:
+                os.unlink(path)
+            except OSError:
+                continue
+            node_id, accounted = self._orphaned.pop(location.segment, (b"", 0))
+            node = self.nodes.get(node_id)
+            if node is not None:
+                node.store_used -= accounted
+
+
+def _random_uuid() -> str:
+    text = os.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,234 @@
+"""The head's glue between owners, the scheduler and the worker pool: it holds no policy."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from miniray.messages import control
+from miniray.messages.startup import SpawnProcess
+from miniray.messages.tasks import WorkerAddress
+from miniray.processes.head_members import Member
+from miniray.state_machines import scheduler as scheduling
+from miniray.state_machines import worker_pool as pooling
+from miniray.state_machines.resources import from_units
+
+if TYPE_CHECKING:
+    from miniray.processes.head_shell import Head
+
+
+class Leases:
+    """Demands in, grants and revocations out."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self.scheduler = scheduling.Scheduler()
+        # Twice the CPUs: a fork takes one, and part of a start is waiting.
+        self.pool = pooling.WorkerPool(max(4, 2 * int(head.startup.num_cpus)))
+        self.wake_at: float | None = None
+        self._changed = False
+
+    def open(self, prestarted: list[SpawnProcess]) -> None:
+        """The workers that the fork server starts by itself."""
+        head = self._head
+        node_id = head.startup.node_id
+        for request in prestarted:
+            head.add_worker(request.key, node_id, request.out, request.err)
+            self.pool.prestart((node_id, ""), request.key, head.now)
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def on_demand(self, sender: bytes, message: control.LeaseDemand) -> None:
+        """An owner wants so many more leases."""
+        if sender not in self._head.members:
+            return
+        self._changed = True
+        effects = self.scheduler.demand(
+            sender,
+            message.class_id,
+            message.spec,
+            message.count,
+            self._head.now,
+            depth=message.depth,
+            owner_node=message.owner_node,
+        )
+        self._carry_out(effects)
+
+    def on_return(self, sender: bytes, message: control.ReturnLease) -> None:
+        """An owner gives a lease back."""
+        lease = self.scheduler.leases.get(message.lease_id)
+        if lease is None or lease.claim.owner != sender:
+            return
+        self._changed = True
+        self.scheduler.end(lease.lease_id)
+        self.pool.returned(lease.worker_id, message.worker_exiting, self._head.now)
+
+    def on_blocked(self, sender: bytes, message: control.WorkerBlocked) -> None:
+        """A worker waits in `get`, or goes on."""
+        worker = self.pool.workers.get(sender)
+        lease = self.scheduler.leases.get(worker.lease_id) if worker is not None else None
+        if lease is not None:
+            self._changed = True
+            self.scheduler.set_blocked(lease, message.blocked)
+
+    # -- workers ---------------------------------------------------------------------------------------------------
+
+    def on_registered(self, worker: Member) -> None:
+        """A worker is ready."""
+        self._changed = True
+        self.pool.registered(worker.worker_id, self._head.now)
+
+    def on_leaving(self, worker_id: bytes) -> None:
+        """A worker leaves in good order."""
+        self._changed = True
+        self.pool.leaving(worker_id)
+
+    def on_lost(self, worker_id: bytes) -> None:
+        """A worker that may never have been started is given up, without blame."""
+        self._changed = True
+        self.pool.died(worker_id, failed=False)
+
+    def on_died(self, member: Member) -> set[bytes]:
+        """A process is gone: what it held and wanted is free. The owners to tell."""
+        self._changed = True
+        audience: set[bytes] = set()
+        lost, effects = self.scheduler.owner_gone(member.worker_id)
+        for lease in lost:
+            self._take_back(lease)
+        self._carry_out(effects)
+        if member.kind == "worker":
+            worker, refusals = self.pool.died(member.worker_id)
+            if worker is not None and worker.lease_id:
+                ended = self.scheduler.end(worker.lease_id)
+                if ended is not None:
+                    audience.add(ended.claim.owner)
+            for refusal in refusals:
+                self._refuse(refusal, member)
+        return audience
+
+    def _take_back(self, lease: scheduling.Lease) -> None:
+        """The owner of this lease is gone. What its worker does for it is of no use to anybody."""
+        head = self._head
+        worker = head.members.get(lease.worker_id)
+        self.pool.leaving(lease.worker_id)
+        if worker is not None:
+            head.kill(worker, "the owner of its task is gone")
+
+    def end_job(self, job_id: bytes, reason: str) -> None:
+        """The job is over: its workers leave."""
+        self._changed = True
+        for worker_id in self.pool.job_finished(job_id):
+            worker = self._head.members.get(worker_id)
+            if worker is not None:
+                self._head.dismiss(worker, reason)
+
+    # -- nodes -----------------------------------------------------------------------------------------------------
+
+    def add_node(self, node_id: bytes, resources: dict[str, int], labels: dict[str, str], num_cpus: float) -> None:
+        """A node joins."""
+        self._changed = True
+        self.scheduler.add_node(node_id, resources, labels)
+        self.pool.add_node(node_id, max(1, int(num_cpus)))
+
+    def remove_node(self, node_id: bytes) -> None:
+        """A node is gone: its workers are killed."""
+        self._changed = True
+        head = self._head
+        for worker_id in self.pool.remove_node(node_id):
+            worker = head.members.get(worker_id)
+            if worker is not None:
+                worker.node_died = True
+                head.kill(worker, "its node was removed")
+        for lease in self.scheduler.remove_node(node_id):
+            if lease.worker_id:
+                head.post(lease.claim.owner, control.RevokeLease(lease.lease_id))
+
+    # -- decisions -------------------------------------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Ask the machines what follows, if anything changed or it is time."""
+        now = self._head.now
+        if not self._changed and (self.wake_at is None or now < self.wake_at):
+            return
+        if self._head.stopping:
+            self.wake_at = None
+            return
+        self._changed = False
+        self._carry_out(self.scheduler.schedule(now))
+        for effect in self.pool.schedule(now):
+            self._carry_out_pool(effect)
+        times = [at for at in (self.scheduler.wake_at, self.pool.wake_at) if at is not None]
+        self.wake_at = min(times) if times else None
+
+    def _carry_out(self, effects: list[scheduling.Effect]) -> None:
+        head = self._head
+        for effect in effects:
+            if isinstance(effect, scheduling.Place):
+                lease = effect.lease
+                spec = lease.claim.spec
+                self.pool.request(lease.lease_id, (lease.node_id, spec.runtime_env), spec.job_id)
+            elif isinstance(effect, scheduling.Withdraw):
+                self.pool.withdraw(effect.lease_id)
+            elif isinstance(effect, scheduling.Revoke):
+                head.post(effect.owner, control.RevokeLease(effect.lease_id))
+            else:
+                head.gcs.warn_job(effect.claim.spec.job_id, _infeasible_text(effect))
+
+    def _carry_out_pool(self, effect: pooling.Effect) -> None:
+        head = self._head
+        if isinstance(effect, pooling.Assign):
+            self._grant(effect)
+        elif isinstance(effect, pooling.Start):
+            node_id, _ = effect.kind
+            member = head.start_worker(node_id, {})
+            self.pool.starting(member.worker_id, effect.kind, head.now)
+        elif isinstance(effect, pooling.Dismiss):
+            member = head.members[effect.worker_id]
+            # It may finish at its leisure: nobody waits for an idle worker's place.
+            head.dismiss(member, effect.reason, grace=5.0)
+        elif isinstance(effect, pooling.Kill):
+            print(f"head: worker {effect.worker_id.hex()} did not register in time", file=sys.stderr, flush=True)
+            head.kill(head.members[effect.worker_id], "it did not register in time")
+        else:
+            self._refuse(effect, None)
+
+    def _grant(self, effect: pooling.Assign) -> None:
+        head = self._head
+        lease = self.scheduler.granted(effect.lease_id, effect.worker_id)
+        worker = head.members[effect.worker_id]
+        if lease is None or worker.address is None:
+            self.pool.returned(effect.worker_id, False, head.now)
+            return
+        worker.job_id = lease.claim.spec.job_id
+        address = WorkerAddress(worker.address, worker.node_id, worker.pid)
+        ids = lease.allocation.device_ids()
+        head.post(lease.claim.owner, control.LeaseGranted(lease.claim.class_id, lease.lease_id, address, ids))
+
+    def _refuse(self, refusal: pooling.Effect, member: Member | None) -> None:
+        if not isinstance(refusal, pooling.Refuse):
+            return
+        tail = member.log_tail() if member is not None else ""
+        text = f"{pooling.ATTEMPTS} worker processes in a row ended while they started."
+        if tail:
+            text += f" The last one wrote:\n{tail}"
+        told: set[scheduling.ClaimKey] = set()
+        for lease_id in refusal.lease_ids:
+            claim = self.scheduler.refuse(lease_id)
+            if claim is not None and claim.key not in told:
+                told.add(claim.key)
+                self._head.post(claim.owner, control.LeaseRefused(claim.class_id, "WorkerCrashedError", text))
+                self._head.gcs.warn_job(claim.spec.job_id, text)
+
+
+def _infeasible_text(effect: scheduling.Infeasible) -> str:
+    wanted = from_units(effect.claim.spec.resources)
+    text = (
+        f"Error: No available node types can fulfill resource request {wanted}. "
+        "Add suitable node types to this cluster to resolve this issue."
+    )
+    if effect.lacking:
+        most = ", ".join(f"{name}: {quantity:g}" for name, quantity in sorted(effect.lacking.items()))
+        text += f" (The most that any one node has of these: {most}.)"
+    if effect.claim.spec.name:
+        text += f" It is asked for by {effect.claim.spec.name}, which waits."
+    return text

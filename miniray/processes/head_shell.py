@@ -1,0 +1,552 @@
+"""The head at work: one thread, one loop, everything that the other processes say or do comes in here.
+
+Rules
+-----
+* The loop waits for ZeroMQ's descriptor (edge-triggered: the inbox is read until it is dry before each wait), the
+  listener for life lines, the life lines, the fork server and the next timer. It never waits inside a handler.
+* Handlers put messages into the outbox; after each turn the machines are asked what follows (`Leases.schedule`), and
+  then every peer gets its messages in one envelope.
+* A handler that fails costs its message, not the head: the error is logged, and answered if there is a request id.
+* Requests may come twice; the answer to a request is kept for a while and given again.
+* Private session: the end of its driver is the end of the session. Shared: of that job.
+
+The parts: `head_members` (processes and their ends), `head_leases` (scheduler and worker pool), `head_gcs` (tables,
+nodes, jobs, queries, the accounts of the object store).
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from miniray.messages import control
+from miniray.messages.envelope import Envelope, Message
+from miniray.messages.objects import Address, SegmentsOrphaned
+from miniray.messages.startup import HeadReady, ProcessExited, ProcessStarted, SignalProcess
+from miniray.processes.head_gcs import Gcs
+from miniray.processes.head_leases import Leases
+from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
+from miniray.processes.head_startup import Startup
+from miniray.processes.trace import install_trace
+from miniray.system import session as sessions
+from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
+from miniray.system.lifeline import Greeting, is_at_end
+from miniray.system.sockets import ZmqTransport
+
+#: envelopes handled in one turn before the machines are asked
+_AT_ONCE = 256
+#: seconds that workers have to leave when the session ends
+GRACE = 0.2
+_KEPT_REPLIES = 128
+_KEPT_DEAD = 10_000
+#: a fork server that dies so often within so many seconds is not started again
+_FORK_SERVER_DEATHS = 3
+_FORK_SERVER_SECONDS = 10.0
+
+
+class Head:
+    """The one object of the head process; `run` returns when the session has ended and nothing of it is left."""
+
+    def __init__(self, startup: Startup, fork_server: ForkServerConnection) -> None:
+        config = startup.config
+        self.startup = startup
+        self.config = config
+        self.now = time.monotonic()
+        self.members: dict[bytes, Member] = {}
+        self.dead: OrderedDict[bytes, control.WorkerDied] = OrderedDict()
+        self.transport = ZmqTransport(
+            startup.head_id,
+            startup.socket_dir or None,
+            startup.socket_name,
+            kind="head",
+            version=config.version,
+            token=config.token,
+        )
+        self.transport.epoch = startup.epoch
+        install_trace(self.transport, "head")
+        startup.address = self.transport.address
+        self.stopping = ""
+        self._running = True
+        self._peers: dict[bytes, Address] = {}
+        self._refused: set[bytes] = set()
+        self._outbox: dict[bytes, list[Message]] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count()
+        self._replies: OrderedDict[tuple[bytes, int], Message] = OrderedDict()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._poll = select.poll()
+        self._fork_server = fork_server
+        self._fork_server_deaths: list[float] = []
+        self._wake_read, self._wake_write = os.pipe()
+        self.gcs: Gcs = Gcs(self)
+        self.leases: Leases = Leases(self)
+        self._messages: dict[type, Callable[[bytes, Any], None]] = {
+            control.Hello: self._on_hello,
+            control.Goodbye: self._on_goodbye,
+            control.RegisterDriver: self._on_register_driver,
+            control.RegisterWorker: self._on_register_worker,
+            control.WatchWorker: self._on_watch,
+            control.StopSession: self._on_stop,
+            control.LeaseDemand: self.leases.on_demand,
+            control.ReturnLease: self.leases.on_return,
+            control.WorkerBlocked: self.leases.on_blocked,
+            control.ReserveMemory: self.gcs.on_reserve,
+            control.ReleaseMemory: self.gcs.on_release,
+            control.TablePut: self.gcs.on_put,
+            control.TableGet: self.gcs.on_get,
+            control.TableDelete: self.gcs.on_delete,
+            control.TableScan: self.gcs.on_scan,
+            control.Query: self.gcs.on_query,
+            control.Subscribe: self.gcs.on_subscribe,
+            control.Unsubscribe: self.gcs.on_unsubscribe,
+            control.AddNode: self.gcs.on_add_node,
+            control.RemoveNode: self.gcs.on_remove_node,
+            control.TaskEvents: self.gcs.on_task_events,
+            SegmentsOrphaned: self.gcs.on_orphaned,
+        }
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Announce the head, and serve until the session ends."""
+        self._open()
+        while self._running:
+            try:
+                self._turn()
+            except Exception:
+                self.log_exception()
+        self._end()
+
+    def _open(self) -> None:
+        startup = self.startup
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self.watch(self._wake_read, self._drain_wake)
+        self.watch(self.transport.fileno(), lambda: None)
+        self.watch(startup.listener.fileno(), self._accept)
+        self.watch(self._fork_server.fileno(), self._on_fork_server)
+        self.gcs.open_head_node()
+        self.leases.open(startup.prestarted)
+        config = self.config
+        if config.driver_id:
+            driver = Member(config.driver_id, "driver", startup.node_id, time.time())
+            self.members[config.driver_id] = driver
+            self._take_line(driver, startup.line)
+        sessions.write_registry(self.session_info())
+        ready = HeadReady(
+            self.transport.address,
+            startup.epoch,
+            os.getpid(),
+            startup.port,
+            startup.node_id,
+            startup.lifeline,
+            [request.key for request in startup.prestarted],
+        )
+        try:
+            startup.line.sendall(msgspec.json.encode(ready) + b"\n")
+        except OSError:
+            pass  # nobody waits for it any more; a private head will see the end of file
+        if not config.driver_id:
+            startup.line.close()
+
+    def session_info(self) -> sessions.SessionInfo:
+        """What the registry file says."""
+        startup, config = self.startup, self.config
+        return sessions.SessionInfo(
+            session_name=config.session_name,
+            directory=config.session_dir,
+            store=config.store_dir,
+            token=config.token,
+            pid=os.getpid(),
+            address=self.transport.address,
+            lifeline=startup.lifeline,
+            epoch=startup.epoch,
+            version=config.version,
+            port=startup.port,
+            private=config.private,
+            start_time=startup.start_time,
+            transport=config.transport,
+            node_id=startup.node_id,
+        )
+
+    def _turn(self) -> None:
+        transport = self.transport
+        handled = 0
+        while handled < _AT_ONCE and transport.pending():
+            handled += 1
+            try:
+                envelope = transport.receive_nowait()
+            except msgspec.DecodeError as error:
+                print(f"head: dropped a frame that is no envelope: {error}", file=sys.stderr, flush=True)
+                continue
+            if envelope is not None:
+                self._handle(envelope)
+        self.now = time.monotonic()
+        while self._timers and self._timers[0][0] <= self.now:
+            heapq.heappop(self._timers)[2]()
+        self.leases.schedule()
+        self.gcs.flush()
+        self._flush()
+        if not self._running or transport.pending():
+            wait = 0
+        else:
+            until = [at for at in (self.leases.wake_at, self._timers[0][0] if self._timers else None) if at is not None]
+            wait = -1 if not until else max(0, int((min(until) - time.monotonic()) * 1000) + 1)
+        for fd, _ in self._poll.poll(wait):
+            handler = self._handlers.get(fd)
+            if handler is not None:
+                self.now = time.monotonic()
+                handler()
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Call the handler whenever the descriptor is readable."""
+        self._handlers[fd] = handler
+        self._poll.register(fd, select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """No longer."""
+        if self._handlers.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def call_at(self, when: float, action: Callable[[], None]) -> None:
+        """Run the action once the clock shows `when`."""
+        heapq.heappush(self._timers, (when, next(self._numbers), action))
+
+    def log_exception(self) -> None:
+        """A handler failed: say so in the log."""
+        import traceback  # only then
+
+        traceback.print_exc()
+        sys.stderr.flush()
+
+    def _drain_wake(self) -> None:
+        os.read(self._wake_read, 4096)
+
+    def _on_sigterm(self, number: int, frame: object) -> None:
+        self.stop("the head was terminated")
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def _handle(self, envelope: Envelope) -> None:
+        sender = envelope.sender
+        for message in envelope.messages:
+            if sender in self._refused and not isinstance(message, control.RegisterDriver):
+                continue
+            handler = self._messages.get(type(message))
+            if handler is None:
+                print(f"head: nobody here handles {type(message).__name__}", file=sys.stderr, flush=True)
+                continue
+            request_id = getattr(message, "request_id", 0)
+            if request_id > 0 and (sender, request_id) in self._replies:
+                self.post(sender, self._replies[(sender, request_id)])
+                continue
+            self.now = time.monotonic()
+            try:
+                handler(sender, message)
+            except Exception as error:
+                self.log_exception()
+                if request_id > 0:
+                    self.reply(sender, request_id, f"{type(error).__name__}: {error}", "RaySystemError")
+
+    def post(self, worker_id: bytes, message: Message) -> None:
+        """Send it at the end of this turn; to somebody without a known inbox it goes nowhere."""
+        self._outbox.setdefault(worker_id, []).append(message)
+
+    def reply(self, worker_id: bytes, request_id: int, value: Any = None, error: str = "") -> None:
+        """Answer a request."""
+        if request_id > 0:
+            self.answer(worker_id, request_id, control.Reply(request_id, value, error))
+
+    def answer(self, worker_id: bytes, request_id: int, message: Message) -> None:
+        """Answer a request, and keep the answer in case that it is asked again."""
+        self._replies[(worker_id, request_id)] = message
+        if len(self._replies) > _KEPT_REPLIES:
+            self._replies.popitem(last=False)
+        self.post(worker_id, message)
+
+    def _flush(self) -> None:
+        if self._outbox:
+            outbox, self._outbox = self._outbox, {}
+            for worker_id, messages in outbox.items():
+                address = self._peers.get(worker_id)
+                if address is not None:
+                    self.transport.send(address, messages)
+
+    def _on_hello(self, sender: bytes, message: control.Hello) -> None:
+        self._peers[sender] = message.address
+        if message.version != self.config.version:
+            self._refused.add(sender)
+
+    def _on_goodbye(self, sender: bytes, message: control.Goodbye) -> None:
+        member = self.members.get(sender)
+        if member is not None and not member.dead:
+            member.goodbye = message.reason or "it left in good order"
+            if member.kind == "worker":
+                self.leases.on_leaving(sender)
+
+    def _on_register_driver(self, sender: bytes, message: control.RegisterDriver) -> None:
+        error = ""
+        if sender in self._refused:
+            error = (
+                f"Version mismatch: this session runs miniray {self.config.version}, and the driver another version. "
+                "Use the same version in both."
+            )
+        elif self.stopping:
+            error = f"This session is ending: {self.stopping}."
+        if error:
+            refusal = control.DriverRegistered(message.request_id, b"", b"", "", {}, error)
+            self.answer(sender, message.request_id, refusal)
+            return
+        driver = self.members.get(sender)
+        if driver is None:  # its life line comes on another road
+            driver = self.members[sender] = Member(sender, "driver", self.startup.node_id, time.time())
+        driver.pid = message.pid
+        driver.address = self._peers.get(sender)
+        driver.registered = True
+        self.answer(sender, message.request_id, self.gcs.register_job(driver, message))
+
+    def _on_register_worker(self, sender: bytes, message: control.RegisterWorker) -> None:
+        worker = self.members.get(sender)
+        if worker is None or worker.kind != "worker":
+            self._peers[sender] = message.address
+            self.post(sender, control.Exit("the head does not know this worker", force=True))
+            return
+        self._peers[sender] = worker.address = message.address
+        worker.pid = message.pid
+        worker.registered = True
+        worker.out_file = worker.out_file.format(pid=message.pid)
+        worker.err_file = worker.err_file.format(pid=message.pid)
+        if self.stopping:
+            self.post(sender, control.Exit(self.stopping))
+        self.leases.on_registered(worker)
+        self.gcs.put_worker(worker)
+
+    def _on_watch(self, sender: bytes, message: control.WatchWorker) -> None:
+        member = self.members.get(message.worker_id)
+        if member is not None and not member.dead:
+            member.watchers.add(sender)
+            return
+        notice = self.dead.get(message.worker_id)
+        if notice is None:
+            notice = control.WorkerDied(
+                message.worker_id, b"", 0, False, "SYSTEM_ERROR", "No process of this session has that id."
+            )
+        self.post(sender, notice)
+
+    def _on_stop(self, sender: bytes, message: control.StopSession) -> None:
+        self.reply(sender, message.request_id, True)
+        self._flush()
+        self.stop("the driver ended the session" if sender == self.config.driver_id else "it was stopped")
+
+    # -- life lines ------------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                line, _ = self.startup.listener.accept()
+            except BlockingIOError:
+                return
+            token = b"" if self.startup.socket_dir else self.config.token
+            greeting = Greeting(line, token)
+            self.watch(line.fileno(), lambda greeting=greeting: self._greet(greeting))  # type: ignore[misc]
+            self._greet(greeting)
+
+    def _greet(self, greeting: Greeting) -> None:
+        line = greeting.line
+        try:
+            worker_id = greeting.read()
+        except OSError:
+            self.unwatch(line.fileno())
+            line.close()
+            return
+        if worker_id is None:
+            return
+        self.unwatch(line.fileno())
+        member = self.members.get(worker_id)
+        if member is None and worker_id not in self.dead:  # a driver that joins
+            member = self.members[worker_id] = Member(worker_id, "driver", self.startup.node_id, time.time())
+        if member is None or member.dead or member.line is not None:
+            line.close()
+            return
+        self._take_line(member, line)
+
+    def _take_line(self, member: Member, line: socket.socket) -> None:
+        line.setblocking(False)
+        member.line = line
+        self.watch(line.fileno(), lambda: self._on_line(member))
+
+    def _on_line(self, member: Member) -> None:
+        if member.line is None or not is_at_end(member.line):
+            return
+        self._hang_up(member)
+        if member.kind == "driver":
+            if self.config.private and member.worker_id == self.config.driver_id:
+                self.stop("its driver is gone")
+            else:
+                self._settle(member)
+        elif member.orphan or member.exit_code is not None:
+            self._settle(member)
+        else:
+            self.call_at(self.now + STATUS_WITHIN, lambda: self._settle(member))
+
+    def _hang_up(self, member: Member) -> None:
+        if member.line is not None:
+            self.unwatch(member.line.fileno())
+            member.line.close()
+            member.line = None
+
+    # -- death -----------------------------------------------------------------------------------------------------
+
+    def _settle(self, member: Member) -> None:
+        """It is dead. Give what it said last the time to arrive, if it may have left in good order."""
+        if member.dead or member.settling:
+            return
+        if member.goodbye is None and not member.node_died and (member.exit_code in (0, None)):
+            member.settling = True
+            self.call_at(self.now + DRY_AGAIN, lambda: self._bury(member))
+        else:
+            self._bury(member)
+
+    def _bury(self, member: Member) -> None:
+        if member.dead:
+            return
+        member.dead = True
+        worker_id = member.worker_id
+        self._hang_up(member)
+        notice = member.died()
+        self.dead[worker_id] = notice
+        if len(self.dead) > _KEPT_DEAD:
+            self.dead.popitem(last=False)
+        # Before it is forgotten: who else is to be told depends on what it held.
+        audience = set(member.watchers)
+        audience |= self.leases.on_died(member)
+        audience.discard(worker_id)
+        for other in audience:
+            self.post(other, notice)
+        self.gcs.on_died(member)
+        del self.members[worker_id]
+        self._peers.pop(worker_id, None)
+        self._outbox.pop(worker_id, None)
+        self.transport.forget(worker_id)
+        if self.stopping:
+            self._end_if_empty()
+
+    def kill(self, member: Member, reason: str) -> None:
+        """End a worker at once."""
+        member.dismissed = member.dismissed or reason
+        if member.orphan:
+            # Nobody has reaped it while its life line is open, so the number is still its own.
+            if member.pid and member.line is not None:
+                try:
+                    os.kill(member.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        else:
+            self._fork_server.send(SignalProcess(member.worker_id, signal.SIGKILL))
+
+    def dismiss(self, member: Member, reason: str, *, grace: float = GRACE, force: bool = False) -> None:
+        """Ask a worker to leave, and end it if it does not."""
+        member.dismissed = member.dismissed or reason
+        self.post(member.worker_id, control.Exit(reason, force))
+        if grace:
+            self.call_at(self.now + grace, lambda: None if member.dead else self.kill(member, reason))
+
+    # -- the fork server -------------------------------------------------------------------------------------------
+
+    def start_worker(self, node_id: bytes, env: dict[str, str]) -> Member:
+        """Have a worker forked; it will register itself."""
+        request = self.startup.worker(os.urandom(28), node_id, env)
+        member = self.add_worker(request.key, node_id, request.out, request.err)
+        self._fork_server.send(request)
+        return member
+
+    def add_worker(self, worker_id: bytes, node_id: bytes, out: str, err: str) -> Member:
+        """A worker that is being started."""
+        member = Member(worker_id, "worker", node_id, time.time())
+        member.out_file, member.err_file = out, err
+        self.members[worker_id] = member
+        return member
+
+    def _on_fork_server(self) -> None:
+        messages = self._fork_server.read()
+        if messages is None:
+            self._replace_fork_server()
+            return
+        for message in messages:
+            member = self.members.get(message.key)
+            if member is None:
+                continue
+            if isinstance(message, ProcessStarted):
+                member.pid = message.pid
+                member.out_file = member.out_file.format(pid=message.pid)
+                member.err_file = member.err_file.format(pid=message.pid)
+            elif isinstance(message, ProcessExited):
+                member.exit_code = message.exit_code
+                if message.error:
+                    print(f"head: {message.error}", file=sys.stderr, flush=True)
+                self._settle(member)
+
+    def _replace_fork_server(self) -> None:
+        self.unwatch(self._fork_server.fileno())
+        self._fork_server.close()
+        if self.stopping:
+            return
+        print("head: the fork server is gone, starting another one", file=sys.stderr, flush=True)
+        now = self.now
+        self._fork_server_deaths = [at for at in self._fork_server_deaths if now - at < _FORK_SERVER_SECONDS] + [now]
+        if len(self._fork_server_deaths) > _FORK_SERVER_DEATHS:
+            self.stop("its fork server dies again and again; see head.err")
+            return
+        self._fork_server = exec_fork_server(self.startup.fork_server_config())
+        self.watch(self._fork_server.fileno(), self._on_fork_server)
+        for member in [member for member in self.members.values() if member.kind == "worker"]:
+            member.orphan = True
+            if not member.registered:
+                # Whether it was forked at all is not known: another one is started if anybody waits.
+                if member.line is not None:
+                    self.kill(member, "its fork server died while it started")
+                self.leases.on_lost(member.worker_id)
+                self._settle(member)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """End the session: workers leave, or are killed a moment later; then the directories go, then this process."""
+        if self.stopping:
+            return
+        self.stopping = reason
+        for member in self.members.values():
+            if member.kind == "worker":
+                self.dismiss(member, reason, grace=0)
+        self._flush()
+        self.call_at(self.now + GRACE, self._finish)
+        self._end_if_empty()
+
+    def _end_if_empty(self) -> None:
+        # A worker that has not registered cannot be told, and has nothing to finish.
+        if not any(member.kind == "worker" and member.registered for member in self.members.values()):
+            self._finish()
+
+    def _finish(self) -> None:
+        self._running = False
+
+    def _end(self) -> None:
+        for member in self.members.values():
+            if member.orphan:
+                self.kill(member, self.stopping)
+        self._fork_server.close()
+        self._fork_server.wait()
+        sessions.remove_session(self.config.session_dir, self.config.store_dir)

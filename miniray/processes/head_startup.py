@@ -1,0 +1,91 @@
+"""What the head knows before it has a ZeroMQ context: its ids and addresses, and how its workers are started."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import msgspec
+
+from miniray.messages.objects import Address
+from miniray.messages.startup import ForkServerConfig, HeadConfig, SpawnProcess
+from miniray.processes.worker_config import WorkerConfig
+from miniray.system import lifeline, machine
+from miniray.system.session import SessionPaths
+
+WORKER_TARGET = "miniray.processes.worker:main"
+_SOCKET_NAME = "head"
+
+
+class Startup:
+    """What `main` has prepared for the head."""
+
+    def __init__(self, config: HeadConfig, line: socket.socket) -> None:
+        self.config = config
+        self.line = line
+        self.paths = SessionPaths(config.session_name, config.session_dir, config.store_dir, config.token)
+        self.head_id = os.urandom(28)
+        self.node_id = os.urandom(28)
+        self.epoch = 1
+        self.start_time = time.time()
+        self.num_cpus = float(machine.cpu_count()) if config.num_cpus is None else config.num_cpus
+        self.socket_dir = self.paths.sockets if config.transport == "ipc" else ""
+        endpoint = f"ipc://{os.path.join(self.socket_dir, _SOCKET_NAME)}" if self.socket_dir else ""
+        self.address = Address(self.head_id, endpoint)
+        self.socket_name = _SOCKET_NAME
+        self.listener, self.lifeline = lifeline.listen(self.socket_dir or None)
+        self.port_holder, self.port = _own_port(config)
+        self.prestarted: list[SpawnProcess] = []
+
+    def fork_server_config(self) -> ForkServerConfig:
+        """What a fork server of this session is told."""
+        config = self.config
+        preload = [WORKER_TARGET.partition(":")[0], *config.preload]
+        return ForkServerConfig(preload, config.start_method, config.session_dir, config.store_dir)
+
+    def worker(self, worker_id: bytes, node_id: bytes, env: dict[str, str]) -> SpawnProcess:
+        """How to start a worker with this id."""
+        config, paths = self.config, self.paths
+        stem = os.path.join(paths.logs, f"worker-{worker_id.hex()}-")
+        out, err = stem + "{pid}.out", stem + "{pid}.err"
+        worker = WorkerConfig(
+            session_name=paths.session_name,
+            session_dir=paths.directory,
+            socket_dir=self.socket_dir,
+            log_dir=paths.logs,
+            spill_dir=paths.spill,
+            store_dir=paths.store,
+            worker_id=worker_id,
+            node_id=node_id,
+            head=self.address,
+            lifeline=self.lifeline,
+            transport=config.transport,
+            start_method=config.start_method,
+            token=config.token,
+            version=config.version,
+            epoch=self.epoch,
+            out_file=out,
+            err_file=err,
+            env=env,
+        )
+        payload = msgspec.msgpack.encode(worker)
+        return SpawnProcess(worker_id, WORKER_TARGET, payload, "ray::IDLE", out, err, env)
+
+
+def _own_port(config: HeadConfig) -> tuple[socket.socket, int]:
+    """A TCP port that nobody else gets: its number is this session's address. Nothing is served there.
+
+    Raises:
+        OSError: the port that was asked for is taken, and must be that one.
+    """
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    for port in (config.port, 0):
+        try:
+            holder.bind(("127.0.0.1", port))
+            holder.listen(1)
+            break
+        except OSError as error:
+            if config.port_required and port:
+                raise OSError(error.errno, f"port {port} cannot be used: {error.strerror}") from error
+    return holder, holder.getsockname()[1]
