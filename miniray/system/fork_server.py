@@ -75,6 +75,8 @@ class ForkServer:
 
     def serve(self, first: list[SpawnProcess]) -> None:
         """Start `first`, then do what the head says until it is gone."""
+        process_title.set_title("miniray: fork server")
+        process_title.set_name("miniray-forks")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -244,6 +246,7 @@ def run_child(request: SpawnProcess) -> None:
     if os.environ["OMP_NUM_THREADS"] != "1" and os.environ["OMP_NUM_THREADS"].isdigit():
         blas_threads.set_threads(int(os.environ["OMP_NUM_THREADS"]))
     process_title.set_title(request.title)
+    process_title.set_name(request.title)
     module, _, function = request.target.partition(":")
     __import__(module)
     getattr(sys.modules[module], function)(request.payload)
@@ -277,7 +280,6 @@ def main() -> None:
             return
         line += byte
     config = msgspec.json.decode(line, type=ForkServerConfig)
-    process_title.set_title("miniray: fork server")
     ForkServer(connection, config.preload, config.start_method, end_of(config)).serve([])
 
 

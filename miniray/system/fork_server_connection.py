@@ -9,7 +9,6 @@ from collections.abc import Callable
 import msgspec
 
 from miniray.messages.startup import ForkServerConfig, FromForkServer, SpawnProcess, ToForkServer
-from miniray.system import process_title
 from miniray.system.fork_server import ForkServer, end_of
 from miniray.system.process_start import python_command, spawn
 
@@ -86,7 +85,6 @@ def fork_server(
         try:
             ours.close()
             in_child()
-            process_title.set_title("miniray: fork server")
             ForkServer(theirs, config.preload, config.start_method, end_of(config)).serve(first)
             status = 0
         except BaseException:
