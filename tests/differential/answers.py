@@ -15,7 +15,10 @@ FOLDER = Path(__file__).resolve().parent / "answers"
 
 @dataclass
 class StoredAnswers:
-    """One file's answers: `{program: {"digest": text it was recorded for, "answer": Ray's, "miniray": only where it deviates}}`."""
+    """One file's answers: `{program: {"digest": ..., "answer": ...}}`.
+
+    The digest names the text of the program that was asked; a program that deviates has miniray's own answer as well.
+    """
 
     ray: str = ""
     python: str = ""
@@ -42,7 +45,30 @@ class StoredAnswers:
     def expected(self, program: Program, engine: str) -> Any:
         """What an engine has to answer: what Ray answered, or its own documented deviation."""
         entry = self.programs[program.name]
-        return entry["miniray"] if program.deviates and engine != "ray" else entry["answer"]
+        return entry["miniray" if program.deviates and engine != "ray" else "answer"]
+
+    def comparable(self, program: Program, python: tuple[int, int]) -> str:
+        """Empty if the program's answer can be compared on this Python, else why it cannot."""
+        recorded = tuple(int(part) for part in self.python.split(".")[:2])
+        if python < program.since:
+            return f"needs Python {program.since[0]}.{program.since[1]}"
+        if program.python_specific and python != recorded:
+            return f"its texts are those of Python {recorded[0]}.{recorded[1]}"
+        return ""
+
+    def disagreements(
+        self, file: ProgramFile, answers: dict[str, Any], engine: str, python: tuple[int, int]
+    ) -> dict[str, str]:
+        """The programs that answered otherwise than they had to, each with the lines that differ."""
+        found = {}
+        for name, answer in answers.items():
+            if name not in self.programs:
+                found[name] = "Ray was never asked: python -m tests.differential.record"
+            elif not self.comparable(file[name], python):
+                lines = difference({"value": self.expected(file[name], engine)}, answer, "stored answer", engine)
+                if lines:
+                    found[name] = lines
+        return found
 
 
 def difference(expected: Any, actual: Any, expected_name: str = "Ray", actual_name: str = "miniray") -> str:

@@ -1,7 +1,7 @@
 """The promises that the programs stand for, by area: a key for each and one line that says what is promised.
 
-They restate, cut into single claims, what programs written for Ray rely on. An area in `OPEN_AREAS` is not built yet: its programs, if
-it has any, are recorded on Ray, and are not run on miniray.
+They restate, cut into single claims, what programs written for Ray rely on. An area in `OPEN_AREAS` is not built yet:
+its programs, if it has any, are recorded on Ray, and are not run on miniray.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BULLETS: dict[str, dict[str, str]] = {
         "blocked-cpu": "a task blocked in get or wait lends its CPU to others",
         "nested": "tasks start tasks, recursion included",
         "redefined": "a name may be given to a new remote function, and each keeps its own code",
-        "globals": "a function sees the globals of its module as they are when it is first sent, those defined after it too",
+        "globals": "a function sees its module's globals as they are when it is first sent, later ones too",
         "defined-anywhere": "functions may be nested, lambdas, closures over refs, or wrap partials",
         "imports": "modules beside the driver's script and on code_search_path are importable in workers",
         "main-module": "functions and classes of the driver's own script work, without a main guard",
@@ -91,8 +91,8 @@ BULLETS: dict[str, dict[str, str]] = {
         "register-serializer": "util.register_serializer and deregister_serializer, before init too",
         "cloudpickle": "ray.cloudpickle offers dumps, loads, CloudPickler, dumps_debug",
         "inspect-serializability": "util.inspect_serializability finds what cannot be pickled",
-        "serialization": "lambdas, dataclasses, enums, recursive objects, __reduce__ and local classes survive",
-        "serialization-failure": "what cannot be serialized is a TypeError that says what it was, with the framed report",
+        "serialization": "lambdas, dataclasses, enums, recursive objects, __reduce__, local classes survive",
+        "serialization-failure": "what cannot be serialized is a TypeError that names it, with the framed report",
         "out-of-band-refs": "RAY_allow_out_of_band_object_ref_serialization=0 refuses refs pickled by hand",
         "threads": "the API may be called from many threads",
     },

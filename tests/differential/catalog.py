@@ -1,7 +1,7 @@
 """What a program is, and how the programs of a file are found.
 
-A program is a function `name(ray) -> plain data` in a file of `programs/`. `ray` is the module under test; a program never
-imports it by name, so that the same text runs on every engine. Each file says two things besides its programs:
+A program is a function `name(ray) -> plain data` in a file of `programs/`. `ray` is the module under test; a program
+never imports it by name, so that the same text runs on every engine. Each file says two things besides its programs:
 `AREA`, one of the areas of `bullets.py`, and `SESSION`, the arguments of the one `init` that its programs share.
 A program whose subject is the start itself says `fresh=True`: it has a process of its own and calls `init` itself.
 """
@@ -31,6 +31,7 @@ class Program:
     function: ProgramFunction
     fresh: bool
     python_specific: bool
+    since: tuple[int, int]
     deviates: str | None
 
     @property
@@ -56,17 +57,22 @@ class ProgramFile:
 
 
 def program(
-    *bullets: str, fresh: bool = False, python_specific: bool = False, deviates: str | None = None
+    *bullets: str,
+    fresh: bool = False,
+    python_specific: bool = False,
+    since: tuple[int, int] = (3, 10),
+    deviates: str | None = None,
 ) -> Callable[[ProgramFunction], ProgramFunction]:
     """Makes a function a program that stands for these bullets (keys of `bullets.py`).
 
-    `python_specific`: the answer holds texts that Python itself words differently from version to version; it is compared only
-    where the Python is the one that the answer was recorded with. `deviates`: a documented, wanted difference, and its reason;
-    miniray's own answer then stands beside Ray's in the answers file, and miniray is held to that.
+    `python_specific`: the answer holds texts that Python itself words differently from version to version; it is
+    compared only where the Python is the one that the answer was recorded with. `since`: the first Python that can run
+    it. `deviates`: a documented, wanted
+    difference, and its reason; miniray's own answer then stands beside Ray's, and miniray is held to that.
     """
 
     def mark(function: ProgramFunction) -> ProgramFunction:
-        entry = Program(function.__name__, bullets, function, fresh, python_specific, deviates)
+        entry = Program(function.__name__, bullets, function, fresh, python_specific, since, deviates)
         function.__differential_program__ = entry  # type: ignore[attr-defined]
         return function
 
@@ -74,8 +80,8 @@ def program(
 
 
 def program_file(name: str) -> ProgramFile:
-    """The programs of `programs/<name>.py`, in the order they are written."""
-    return programs_in(importlib.import_module(f"{programs_package.__name__}.{name}"))
+    """The programs of `programs/<name>.py` (or, with a dot before it, of a module beside that folder), as written."""
+    return programs_in(importlib.import_module(f".{name}", programs_package.__name__))
 
 
 def programs_in(module: ModuleType) -> ProgramFile:
@@ -91,4 +97,6 @@ def programs_in(module: ModuleType) -> ProgramFile:
 
 def all_files() -> list[ProgramFile]:
     """Every file of programs, by name."""
-    return [program_file(name) for name in sorted(info.name for info in pkgutil.iter_modules(programs_package.__path__))]
+    return [
+        program_file(name) for name in sorted(info.name for info in pkgutil.iter_modules(programs_package.__path__))
+    ]

@@ -1,8 +1,8 @@
 """The process in which programs run: one engine, one session, the programs of one file, one JSON line for each.
 
-Started by `run.py` as a script. Each program gets a time limit; the first that exceeds it ends this process, since the session may
-be stuck: `run.py` goes on with the rest in a new one. Answers are written as they come, so that a death loses only the
-program that was running.
+Started by `run.py` as a script. Each program gets a time limit; the first that exceeds it ends this process, since the
+session may be stuck: `run.py` goes on with the rest in a new one. Answers are written as they come, so that a death
+loses only the program that was running.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def run_within_limit(entry: Any, engine: Any, limit: int) -> dict[str, Any]:
         return {"value": normalise.normalise(entry.function(engine))}
     except observe.TimeLimitExceeded:
         return {"exceeded": f"{limit} s"}
-    except normalise.NotPlainData:
-        raise
+    except normalise.NotPlainData as error:
+        return {"not plain data": str(error)}
     except BaseException as error:
         return {"error": normalise.normalise(observe.error_answer(error))}
     finally:

@@ -1,8 +1,8 @@
 """Makes answers comparable: what differs from run to run or by the engine's name alone is replaced by a word.
 
-Replaced: process ids, addresses, ids in hex, memory addresses, session paths, line numbers and folders in tracebacks, the
-markers (`^^^^`) that newer Pythons draw below a source line, and the name miniray, which becomes ray. Everything else stays, colours
-too: programs match on these texts.
+Replaced: process ids, addresses, ids in hex, memory addresses, session paths, line numbers and folders in tracebacks,
+the markers (`^^^^`) that newer Pythons draw below a source line, and the name miniray, which becomes ray. Everything
+else stays, colours too: programs match on these texts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _REPLACEMENTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"ip=(\d+\.){3}\d+", "ip=IP"),
         (r"\b(\d+\.){3}\d+:\d+\b", "IP:PORT"),
         (r"\b(\d+\.){3}\d+\b", "IP"),
-        (r"\bsession_[0-9_-]+(_\d+)?\b", "SESSION"),
+        (r"/[\w./-]*/session_(latest|[0-9_-]+)[\w./-]*", "SESSION_PATH"),
+        (r"\bsession_[0-9_-]+\b", "SESSION"),
         (r"0x[0-9a-f]{6,}", "ADDRESS"),
         (r"\b[0-9a-f]{56}\b", "ID28"),
         (r"\b[0-9a-f]{48}\b", "ID24"),

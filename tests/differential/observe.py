@@ -23,7 +23,8 @@ def type_name(kind: type) -> str:
 def error_answer(error: BaseException, text: str = "full") -> dict[str, Any]:
     """An error as data: its type, what it is an instance of, and its text.
 
-    `text` says how much of `str(error)` counts: `full`, `first` or `last` line, `none`, or a phrase: whether it is in the text.
+    `text` says how much of `str(error)` counts: `full`, `first` or `last` line, `none`, or a phrase: whether it is
+    in the text.
     """
     kinds = [type_name(kind) for kind in type(error).__mro__[1:] if kind not in (object, BaseException)]
     answer: dict[str, Any] = {"raises": type_name(type(error)), "is": kinds}
@@ -58,7 +59,10 @@ class TimeLimitExceeded(BaseException):
 def run_script(
     ray: Any, source: str, *arguments: str, env: dict[str, str] | None = None, timeout: float = 50
 ) -> dict[str, Any]:
-    """Runs a program text as a script of its own (`ENGINE` in it stands for the module's name): exit code, stdout lines, stderr text."""
+    """Runs a program text as a script of its own; `ENGINE` in it stands for the module's name.
+
+    Returns the exit `code`, the lines of stdout as `out` and the text of stderr as `err`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "script.py")
         path.write_text(textwrap.dedent(source).replace("ENGINE", ray.__name__))

@@ -1,7 +1,7 @@
 """Asks real Ray and stores its answers: `python -m tests.differential.record [FILE ...]` (all files if none is named).
 
-Each file runs several times; a program that does not answer the same every time is not stored, since it would blame miniray for
-Ray's dice. `--missing` asks only for the programs that are new or changed.
+Each file runs several times; a program that does not answer the same every time is not stored, since it would blame
+miniray for Ray's dice. `--missing` asks only for the programs that are new or changed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def record(name: str, times: int, only: Sequence[str] | None, log: Path | None) 
             problems.append(f"{name}.{program} gave no value:\n" + "\n".join(readable(answer)))
         else:
             kept = stored.programs.get(program, {})
-            stored.programs[program] = kept | {"digest": file[program].digest, "answer": answer}
+            stored.programs[program] = kept | {"digest": file[program].digest, "answer": answer["value"]}
     order = [entry.name for entry in file.programs]
     stored.programs = {key: stored.programs[key] for key in order if key in stored.programs}
     stored.save(name)

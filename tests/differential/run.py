@@ -1,8 +1,9 @@
 """Runs a file of programs on an engine: `python -m tests.differential.run --engine ray|miniray FILE [--only NAME ...]`.
 
 The programs of a file run in one subprocess and one session; the `fresh` ones in a subprocess each. What comes back is
-`{program: answer}`, an answer being `{"value": data}`, `{"error": ...}` (the program let an exception out), `{"exceeded": ...}` (it took
-too long) or `{"died": ...}` (it took the process with it). After the last two the rest of the file goes on in a new session.
+`{program: answer}`, an answer being `{"value": data}`, `{"error": ...}` (the program let an exception out),
+`{"exceeded": ...}` (it took too long) or `{"died": ...}` (it took the process with it). After the last two the rest of
+the file goes on in a new session.
 """
 
 from __future__ import annotations
@@ -45,14 +46,19 @@ def python_of(engine: str) -> str:
     return sys.executable
 
 
-def environment(engine: str) -> dict[str, str]:
-    """The child's environment: the tests on the path, miniray only from where this process has it, strict as the alias is."""
+def environment(engine: str, folder: str) -> dict[str, str]:
+    """The child's environment: the tests on the path, miniray from where this process has it, strict as the alias is.
+
+    Sessions live below `folder`: a cluster of this user that happens to run is neither joined nor disturbed.
+    """
     path = [str(ROOT / "tests")]
     if engine != "ray":
         spec = importlib.util.find_spec("miniray")
         if spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(ROOT / "miniray"):
             path.append(str(ROOT))
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MINIRAY_", "COV_CORE"))}
+    # What the suite's check for leaks goes by is handed on.
+    leaks = {key: os.environ[key] for key in ("MINIRAY_TEST_RUN", "MINIRAY_TMPDIR") if key in os.environ}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MINIRAY_"))}
     return kept | {
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONHASHSEED": "0",
@@ -60,14 +66,31 @@ def environment(engine: str) -> dict[str, str]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": folder,
+        "MINIRAY_TMPDIR": folder,
         "MINIRAY_STRICT": "1",
+        **leaks,
     }
 
 
 def run_file(
-    engine: str, name: str, only: Sequence[str] | None = None, log: Path | None = None, verbose: bool = False
+    engine: str,
+    name: str,
+    only: Sequence[str] | None = None,
+    log: Path | None = None,
+    verbose: bool = False,
+    limit: int | None = None,
 ) -> dict[str, Answer]:
-    """The answers of a file's programs (or of those in `only`) on an engine; what the processes print goes to `log`."""
+    """The answers of a file's programs on an engine.
+
+    Args:
+        engine: the module to run them on.
+        name: the file.
+        only: the programs that are wanted; all of them by default.
+        log: a file that gets what the processes print.
+        verbose: whether to say how long each group of programs took.
+        limit: seconds for each program.
+    """
     file = program_file(name)
     chosen = [entry for entry in file.programs if only is None or entry.name in only]
     groups = [[entry.name] for entry in chosen if entry.fresh]
@@ -78,15 +101,18 @@ def run_file(
     for group in groups:
         waiting = group
         while waiting:
-            answers |= run_group(engine, name, waiting, log, verbose)
+            answers |= run_group(engine, name, waiting, log, verbose, limit)
             waiting = [program for program in waiting if program not in answers]
     return {entry.name: answers[entry.name] for entry in chosen}
 
 
-def run_group(engine: str, name: str, programs: list[str], log: Path | None, verbose: bool) -> dict[str, Answer]:
+def run_group(
+    engine: str, name: str, programs: list[str], log: Path | None, verbose: bool, limit: int | None
+) -> dict[str, Answer]:
     """Runs programs in one process as far as it gets; at least the first of them has an answer afterwards."""
-    limit = LIMITS.get(engine, LIMITS["miniray"])
-    with tempfile.TemporaryDirectory() as folder:
+    limit = limit or LIMITS.get(engine, LIMITS["miniray"])
+    # Short, because socket paths below it end at 107 bytes; a dying process may still write to it.
+    with tempfile.TemporaryDirectory(prefix="d-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         output = Path(folder, "answers.jsonl")
         output.touch()
         with open(log, "a") if log is not None else tempfile.TemporaryFile("w+") as printed:
@@ -94,7 +120,7 @@ def run_group(engine: str, name: str, programs: list[str], log: Path | None, ver
             child = subprocess.Popen(
                 [*command, "--limit", str(limit), "--output", str(output), "--programs", *programs],
                 cwd=ROOT,
-                env=environment(engine),
+                env=environment(engine, folder),
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=subprocess.STDOUT,

@@ -43,7 +43,23 @@ class Gate:
 
 @program("objects/put-get")
 def values_come_back_equal(ray):
-    values = [None, True, 0, -1, 1.5, 2**70, "text", "äöü", b"bytes", [], [1, [2]], (1, (2,)), {"a": {"b": 1}}, {1, 2}, 1j]
+    values = [
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        2**70,
+        "text",
+        "äöü",
+        b"bytes",
+        [],
+        [1, [2]],
+        (1, (2,)),
+        {"a": {"b": 1}},
+        {1, 2},
+        1j,
+    ]
     back = ray.get([ray.put(value) for value in values])
     return [[type(value).__name__, value == original] for value, original in zip(back, values, strict=True)]
 
@@ -104,13 +120,18 @@ def getting_many(ray):
 @program("objects/get-invalid")
 def getting_what_is_no_ref(ray):
     ref = ray.put(1)
-    return [outcome(lambda value=value: ray.get(value)) for value in (1, None, "text", {"a": ref}, {ref}, (ref, ref), ref.binary())]
+    return [
+        outcome(lambda value=value: ray.get(value))
+        for value in (1, None, "text", {"a": ref}, {ref}, (ref, ref), ref.binary())
+    ]
 
 
 @program("objects/get-invalid")
 def getting_lists_with_what_is_no_ref(ray):
     ref = ray.put(1)
-    return [outcome(lambda value=value: ray.get(value)) for value in ([1], [ref, 2], [ref, [ref]], [None], ["text", ref])]
+    return [
+        outcome(lambda value=value: ray.get(value)) for value in ([1], [ref, 2], [ref, [ref]], [None], ["text", ref])
+    ]
 
 
 @program("objects/get-invalid")
@@ -173,7 +194,12 @@ def waiting_for_some(ray):
 
     def waited(*args, **kwargs):
         ready, rest = ray.wait(*args, **kwargs)
-        return [[places[ref] for ref in ready], [places[ref] for ref in rest], type(ready).__name__, type(rest).__name__]
+        return [
+            [places[ref] for ref in ready],
+            [places[ref] for ref in rest],
+            type(ready).__name__,
+            type(rest).__name__,
+        ]
 
     answers = [
         waited(refs, num_returns=3),
@@ -283,7 +309,11 @@ def large_values_both_ways(ray):
         return [len(value), value[0], len(more)]
 
     ref = make.remote()
-    return [ray.get(measure.remote(ref, b"z" * 5_000_000)), len(ray.get(ref)), ray.get(measure.remote(value=ray.put(b"q"), more=ref))]
+    return [
+        ray.get(measure.remote(ref, b"z" * 5_000_000)),
+        len(ray.get(ref)),
+        ray.get(measure.remote(value=ray.put(b"q"), more=ref)),
+    ]
 
 
 @program("objects/large", "objects/numpy-readonly")

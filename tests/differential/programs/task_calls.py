@@ -1,7 +1,6 @@
 """Calling tasks: arguments, binding, refs as arguments, nesting, where functions come from, numbers of returns."""
 
 # mypy: ignore-errors
-# ruff: noqa: B023
 from __future__ import annotations
 
 import functools
@@ -40,7 +39,11 @@ def too_few_arguments(ray):
     @ray.remote
     def keyword_only(*, must): ...
 
-    return [outcome(lambda: takes_two.remote(1)), outcome(lambda: takes_two.remote()), outcome(lambda: keyword_only.remote())]
+    return [
+        outcome(lambda: takes_two.remote(1)),
+        outcome(lambda: takes_two.remote()),
+        outcome(lambda: keyword_only.remote()),
+    ]
 
 
 @program("tasks/binding")
@@ -81,7 +84,7 @@ def argument_kinds(ray):
             show.remote(1, 2, 3, 4),
             show.remote(1, key=5),
             show.remote(1, second=2, other=6, another=7),
-            show.remote(*[1, 2, 3], **{"key": None, "x": []}),
+            show.remote(*[1, 2, 3], key=None, x=[]),
             show.remote(second="b", first="a"),
         ]
     )
@@ -169,7 +172,12 @@ def nested_refs_stay_refs(ray):
     @ray.remote
     def inspect(container):
         inner = container["list"][0]
-        return [type(inner).__name__, isinstance(inner, ray.ObjectRef), ray.get(inner), ray.get(list(container["more"]))]
+        return [
+            type(inner).__name__,
+            isinstance(inner, ray.ObjectRef),
+            ray.get(inner),
+            ray.get(list(container["more"])),
+        ]
 
     ref = ray.put("inside")
     return ray.get(inspect.remote({"list": [ref], "more": (ref, ray.put(2))}))
@@ -318,7 +326,9 @@ def lambdas_closures_and_partials(ray):
     by_module = ray.remote(module_function)
     with_options = ray.remote(num_cpus=0.5)(module_function)
     return [
-        ray.get([square.remote(4), add.remote(1), read.remote(), by_module.remote(3), with_options.remote(3, factor=5)]),
+        ray.get(
+            [square.remote(4), add.remote(1), read.remote(), by_module.remote(3), with_options.remote(3, factor=5)]
+        ),
         outcome(lambda: ray.get(ray.remote(functools.partial(module_function, factor=3)).remote(4))),
     ]
 
@@ -547,7 +557,9 @@ def what_a_remote_function_shows(ray):
         type(documented).__module__.rpartition(".")[2],
         callable(documented),
         documented._function(3),
-        sorted(name for name in ("remote", "options", "bind", "_remote", "_function_name") if hasattr(documented, name)),
+        sorted(
+            name for name in ("remote", "options", "bind", "_remote", "_function_name") if hasattr(documented, name)
+        ),
         hasattr(documented, "_no_such_thing"),
     ]
 

@@ -104,7 +104,19 @@ def memory_values(ray):
 
 @program("tasks/option-types")
 def retry_exceptions_values(ray):
-    given = (True, False, [ValueError], (ValueError,), [ValueError, "KeyError"], "ValueError", ValueError, [], 1, [1], None)
+    given = (
+        True,
+        False,
+        [ValueError],
+        (ValueError,),
+        [ValueError, "KeyError"],
+        "ValueError",
+        ValueError,
+        [],
+        1,
+        [1],
+        None,
+    )
     return [both_ways(ray, retry_exceptions=value) for value in given]
 
 

@@ -104,7 +104,10 @@ def rows_of_nodes(ray):
     (row,) = ray.nodes()
     return {
         "keys": sorted(key for key in row if key in {"NodeID", "Alive", "alive", "Resources", "Labels", "NodeName"}),
-        "more": [key in row for key in ("NodeManagerAddress", "NodeManagerHostname", "NodeManagerPort", "ObjectStoreSocketName")],
+        "more": [
+            key in row
+            for key in ("NodeManagerAddress", "NodeManagerHostname", "NodeManagerPort", "ObjectStoreSocketName")
+        ],
         "id": [len(row["NodeID"]), row["NodeID"] == ray.get_runtime_context().get_node_id()],
         "alive": [row["Alive"], row["alive"]],
         "resources": {key: value for key, value in row["Resources"].items() if key in ("CPU", "GPU", "custom", "tiny")},
@@ -212,7 +215,9 @@ def retries_after_worker_death(ray):
     for retries, success in ((0, 1), (0, 2), (1, 2), (1, 3), (-1, 4)):
         tally = Tally()
         task = ray.remote(max_retries=retries)(die_until)
-        result = outcome(lambda task=task, tally=tally, success=success: ray.get(task.remote(tally, success)), text="none")
+        result = outcome(
+            lambda task=task, tally=tally, success=success: ray.get(task.remote(tally, success)), text="none"
+        )
         answers.append([retries, success, result, tally.count()])
     return answers
 
@@ -260,7 +265,9 @@ def which_exceptions_are_retried(ray):
     ):
         tally = Tally()
         task = ray.remote(max_retries=retries, retry_exceptions=which)(fail_until)
-        result = outcome(lambda task=task, arguments=(tally, success, error): ray.get(task.remote(*arguments)), text="last")
+        result = outcome(
+            lambda task=task, arguments=(tally, success, error): ray.get(task.remote(*arguments)), text="last"
+        )
         answers.append([result, tally.count()])
     return answers
 
@@ -346,7 +353,12 @@ def gpus_of_a_task(ray):
         ids = ray.get_gpu_ids()
         accelerators = ray.get_runtime_context().get_accelerator_ids()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return [len(ids), type(ids[0]).__name__ if ids else None, accelerators["GPU"] == [str(i) for i in ids], visible == ",".join(map(str, ids))]
+        return [
+            len(ids),
+            type(ids[0]).__name__ if ids else None,
+            accelerators["GPU"] == [str(i) for i in ids],
+            visible == ",".join(map(str, ids)),
+        ]
 
     def visible():
         return os.environ.get("CUDA_VISIBLE_DEVICES")
