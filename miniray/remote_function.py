@@ -191,7 +191,6 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         max_calls=_max_calls(options, resources),
         resources={} if resources == DEFAULT_RESOURCES else resources,
     )
-    encoded = encode_extras(extras)
     strategy = options.get("scheduling_strategy")
     option_table.check_scheduling_strategy(strategy)
     label_selector = options.get("label_selector") or {}
@@ -211,13 +210,12 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         num_returns,
         max_retries,
         scheduling_class,
-        encoded if encoded != _PLAIN_EXTRAS else b"",
+        b"" if extras == TaskExtras() else encode_extras(extras),
     )
 
 
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_RESOURCES = {"CPU": 10000}
-_PLAIN_EXTRAS = b"\x90"
 
 
 def _max_calls(options: dict[str, Any], resources: dict[str, int]) -> int:

@@ -22,7 +22,7 @@ from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address
 from miniray.processes.head_client import HeadClient
 from miniray.processes.object_plane import ObjectPlane
-from miniray.processes.reactor import Reactor
+from miniray.processes.reactor import Reactor, Waiter
 from miniray.processes.task_plane import TaskPlane
 from miniray.system.sockets import Transport
 
@@ -83,6 +83,7 @@ class CoreWorker:
         self.reactor = Reactor(transport, self.lock, self._handle, self.settle)
         self.closed = False
         self.head_lost = ""
+        self.leaving: Waiter | None = None  #: the driver has told its head to stop, and waits for that
         self.main_context: Any = None
         self.job_config: dict[str, Any] = {}
         self._outboxes: dict[bytes, Outbox] = {}
@@ -158,10 +159,13 @@ class CoreWorker:
     def settle(self) -> bool:
         """Before the leader blocks: process released refs, send what piled up. Returns whether refs were released."""
         lately = self.objects.drain()
+        if self._dirty:
+            self.flush()
         executor = self.executor
         if executor is not None:
             executor.settle()
-        self.flush()
+            if self._dirty:
+                self.flush()
         return lately
 
     # -- mail in ---------------------------------------------------------------------------------------------------
@@ -209,6 +213,7 @@ class CoreWorker:
     def _on_goodbye(self, sender: bytes, message: control.Goodbye) -> None:
         # Everything the peer had to say came before this. The head's notice, which says why, may come later.
         self._peers.pop(sender, None)
+        self.transport.forget(sender)
 
     def _on_worker_died(self, sender: bytes, message: control.WorkerDied) -> None:
         worker_id = message.worker_id
@@ -244,6 +249,10 @@ class CoreWorker:
     def lose_head(self, reason: str) -> None:
         """The head is gone: every wait that needs it ends with an error. Callable from any thread."""
         with self.lock:
+            if self.leaving is not None:
+                self.leaving.finish()
+                self.transport.wake()
+                return
             if self.head_lost or self.closed:
                 return
             self.head_lost = reason

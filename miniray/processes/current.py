@@ -23,7 +23,7 @@ class TaskContext:
         "attempt",
         "cancelled",
         "depth",
-        "function_name",
+        "function",
         "name",
         "placement_group_id",
         "put_numbers",
@@ -31,10 +31,10 @@ class TaskContext:
         "task_id",
     )
 
-    def __init__(self, task_id: bytes, name: str, function_name: str, depth: int, *, attempt: int = 0) -> None:
+    def __init__(self, task_id: bytes, name: str, depth: int, *, attempt: int = 0) -> None:
         self.task_id = task_id
         self.name = name
-        self.function_name = function_name
+        self.function: Any = None
         self.depth = depth
         self.attempt = attempt
         self.actor_id: bytes | None = None

@@ -55,14 +55,20 @@ class DriverSession:
         if core.closed:
             return
         from miniray.messages.control import StopSession
+        from miniray.processes.reactor import Waiter
 
         head = self.head
+        core.reactor.restore_sigint()
         if head is not None and not core.head_lost:
+            # Until the head hangs up, what workers printed may still arrive.
             with core.lock:
+                core.leaving = Waiter()
                 core.settle()
                 core.post(core.head, StopSession(0), True)
-        core.reactor.restore_sigint()
-        core.close("driver exit")
+            core.reactor.wait(core.leaving, time.monotonic() + SHUTDOWN_TIMEOUT)
+            core.close(goodbye=False)
+        else:
+            core.close("driver exit")
         self._watcher.close()
         self._output.stop()
         if head is not None:
@@ -184,7 +190,7 @@ def connect(address: str | None, head_config: HeadConfig, job: dict[str, Any]) -
     core.tasks.use_job(registered.job_id)
     from miniray.ids import driver_task_id
 
-    core.main_context = current.TaskContext(driver_task_id(registered.job_id), "", "", 0)
+    core.main_context = current.TaskContext(driver_task_id(registered.job_id), "", 0)
     core.reactor.defer_sigint()
     core.reactor.start_standby()
     row = dict(registered.session)

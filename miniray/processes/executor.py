@@ -29,7 +29,7 @@ from miniray.messages.tasks import FunctionExport, TaskExtras, TaskPush, TaskRep
 from miniray.processes import current
 from miniray.processes.reactor import Waiter
 from miniray.state_machines.reference_counter import ObjectEntry
-from miniray.state_machines.task_submission import FunctionStats
+from miniray.state_machines.task_submission import UNKNOWN, FunctionStats
 from miniray.system import process_title
 from miniray.system.serialization import deserialize, serialize
 from miniray.task_errors import from_wire, make_dependency_error, make_task_error, to_wire
@@ -67,7 +67,7 @@ class Executor:
         self._main_thread = threading.get_ident()
         self._exit_reason: str | None = None
         self._known_job = b""
-        self._idle_title = True
+        self._title = ""  #: the task named in the process title; "": idle
         self.adopt_job: Callable[[bytes], None] = lambda job_id: None
         core.executor = self
         core.add_handlers(
@@ -99,9 +99,6 @@ class Executor:
             if waiter is None:
                 self.execute(owner, push)
                 continue
-            if not self._idle_title:
-                self._idle_title = True
-                process_title.set_title("ray::IDLE")
             try:
                 core.reactor.wait(waiter)
             except KeyboardInterrupt:
@@ -110,8 +107,14 @@ class Executor:
                 return "closed"
 
     def settle(self) -> None:
-        """Before the leader blocks (under the lock): what was printed goes to the driver."""
+        """Before the leader blocks, and after what had piled up was sent (under the lock): relay what was printed."""
         self._output.relay()
+
+    def idle(self) -> None:
+        """Nothing has happened for some milliseconds (under the lock)."""
+        if self._title and self._running is None:
+            self._title = ""
+            process_title.set_title("ray::IDLE")
 
     # -- messages (under the lock) -------------------------------------------------------------------------------------
 
@@ -245,26 +248,23 @@ class Executor:
     def execute(self, owner: Address, push: TaskPush) -> None:
         """Run one task and mail the answer."""
         core = self._core
-        stats = self._stats.get(push.function_id)
-        if stats is None:
-            stats = self._stats[push.function_id] = FunctionStats()
-        if stats.estimate > SHORT and core._dirty:
+        if core._dirty and self._estimate(push) > SHORT:
             with core.lock:
                 core.flush()
         extras = _decode_extras(push.options) if push.options else _NO_EXTRAS
-        context = current.TaskContext(push.task_id, push.name, "", push.depth, attempt=push.attempt)
+        context = current.TaskContext(push.task_id, push.name, push.depth, attempt=push.attempt)
         context.resources = extras.resources
         self._running = push
-        self._running_for = owner
-        process_title.set_title("ray::" + push.name)
-        self._idle_title = False
+        if push.name != self._title:
+            self._title = push.name
+            process_title.set_title("ray::" + push.name)
+        self._output.watch(push.name)
         token = current.task_context.set(context)
         start = _perf_counter()
         try:
             reply = self._run(owner, push, extras, context)
         except _WorkerExit as leaving:
             with core.lock:
-                self._running = None
                 self._output.relay(push.name)
                 core.flush()
                 self.leave(leaving.reason)
@@ -276,20 +276,28 @@ class Executor:
         core.reactor.interrupt_pending = False
         self._interrupting = b""
         reply.duration = _perf_counter() - start
-        stats.observe(reply.duration)
         reply.attempt = push.attempt
         if extras.max_calls:
             calls = self._calls[push.function_id] = self._calls.get(push.function_id, 0) + 1
-            if calls >= extras.max_calls:
-                reply.worker_exiting = True
+            reply.worker_exiting = calls >= extras.max_calls
         with core.lock:
             if self._output.dirty:
                 self._output.relay(push.name)
-            self._note_kept(owner, push, reply)
-            core.post(owner, reply)
+            if push.ref_arguments or (push.arguments is not None and push.arguments.contained):
+                self._note_kept(owner, push, reply)
+            core.post(owner, reply, not self._queue)
             if reply.worker_exiting:
                 self._hand_back_queue()
                 self.leave("max_calls")
+        # What nobody waits for comes after the reply.
+        stats = self._stats.get(push.function_id)
+        if stats is None:
+            stats = self._stats[push.function_id] = FunctionStats()
+        stats.observe(reply.duration)
+
+    def _estimate(self, push: TaskPush) -> float:
+        stats = self._stats.get(push.function_id)
+        return UNKNOWN if stats is None else stats.estimate
 
     def _hand_back_queue(self) -> None:
         for owner, push in self._queue:
@@ -306,7 +314,7 @@ class Executor:
                 self.adopt_job(push.job_id)
                 self._known_job = push.job_id
             function = self._function(push.function_id)
-            context.function_name = f"{function.__module__}.{getattr(function, '__qualname__', push.name)}"
+            context.function = function
             self._interruptible = push.task_id
             args, kwargs = self._arguments(push)
             result = function(*args, **kwargs)

@@ -134,14 +134,15 @@ class Leases:
         """A node is gone: its workers are killed."""
         self._changed = True
         head = self._head
+        for lease in self.scheduler.remove_node(node_id):
+            worker = head.members.get(lease.worker_id)
+            if worker is not None:
+                worker.watchers.add(lease.claim.owner)
         for worker_id in self.pool.remove_node(node_id):
             worker = head.members.get(worker_id)
             if worker is not None:
                 worker.node_died = True
                 head.kill(worker, "its node was removed")
-        for lease in self.scheduler.remove_node(node_id):
-            if lease.worker_id:
-                head.post(lease.claim.owner, control.RevokeLease(lease.lease_id))
 
     # -- decisions -------------------------------------------------------------------------------------------------
 

@@ -101,6 +101,8 @@ class Reactor:
         self._blocking = False
         self.interrupt_pending = False
         self.closed = False
+        #: Called by the standby, under the lock, once a leader has led without a break for a whole tick.
+        self.on_idle: Callable[[], None] | None = None
         self._urgent = False
         self._standby_lock = _thread.allocate_lock()
         self._standby_lock.acquire()
@@ -283,6 +285,10 @@ class Reactor:
                     self._standby_waiter.done = False
                     self._leader_thread = _thread.get_ident()
             if verdict == leadership.SLEEP_DEEP:
+                on_idle = self.on_idle
+                if on_idle is not None:
+                    with self.lock:
+                        on_idle()
                 asleep.acquire()
                 # Roused: the next tick decides, after a full interval without a leader.
             elif verdict == leadership.TAKE_LEAD:

@@ -170,12 +170,14 @@ class TaskPlane:
         if args or kwargs:
             for index, value in enumerate(args):
                 if type(value) is ObjectRef:
+                    core.objects._check_ref(value)
                     if refs is None:
                         refs = []
                     refs.append((index, value))
             if kwargs:
                 for key, value in kwargs.items():
                     if type(value) is ObjectRef:
+                        core.objects._check_ref(value)
                         if refs is None:
                             refs = []
                         refs.append((key, value))
@@ -203,6 +205,11 @@ class TaskPlane:
             if objects._released:
                 objects.drain()
             self.pending[push.task_id] = task
+            # Sent first: what follows is done while the worker begins. The reply waits for the lock.
+            if refs is None and inner is None:
+                self.submission.ready(task)
+            else:
+                self._pin(task, refs or [], inner or [])
             returns = task.returns
             result = []
             for index in range(1, binding.num_returns + 1):
@@ -210,10 +217,6 @@ class TaskPlane:
                 entry.producer = task
                 returns.append(entry)
                 result.append(objects.make_ref(entry))
-            if refs is None and inner is None:
-                self.submission.ready(task)
-            else:
-                self._pin(task, refs or [], inner or [])
         if core.reactor.interrupt_pending:
             core.reactor._raise_interrupt()
         return result
@@ -235,8 +238,7 @@ class TaskPlane:
         objects = self._core.objects
         top: dict[int, ObjectEntry] = {}
         for _, ref in refs:
-            entry = objects._check_ref(ref)
-            top[id(entry)] = entry
+            top[id(ref._entry)] = ref._entry
         task.dependencies = [*top.values(), *inner]
         for entry in task.dependencies:
             entry.submitted += 1

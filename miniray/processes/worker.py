@@ -59,11 +59,12 @@ def main(payload: bytes) -> None:
             "node_ip": config.node_ip,
         },
     )
-    core.main_context = current.TaskContext(os.urandom(24), "", "", 0)
+    core.main_context = current.TaskContext(os.urandom(24), "", 0)
     current.set_core(core)
     pid = os.getpid()
     output = WorkerOutput(core, config.out_file.format(pid=pid), config.err_file.format(pid=pid))
     executor = Executor(core, output)
+    core.reactor.on_idle = executor.idle
     executor.adopt_job = lambda job_id: _adopt_job(core, output, job_id)
 
     def head_gone() -> None:

@@ -97,7 +97,7 @@ class WorkerOutput:
                 lines = tail.read()
 
     def watch(self, name: str) -> None:
-        """A task runs: look at the files now and then (under the lock)."""
+        """A task runs: look at the files now and then."""
         self.name = name
         if not self._armed:
             self._armed = True
