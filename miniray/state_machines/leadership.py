@@ -51,7 +51,7 @@ class Leadership:
         self.leader: Any = None
         self.followers: dict[Any, None] = {}
         self.standby = TICKING
-        self.generation = 0  #: grows whenever somebody takes the lead
+        self.generation = 0  #: grows whenever somebody takes the lead, and when the lead falls vacant
         self._seen = -1
 
     def enter(self, waiter: Any) -> int:
@@ -75,8 +75,10 @@ class Leadership:
             self.generation += 1
             return successor, False
         self.leader = None
+        self.generation += 1
         if self.standby == DEEP:
             self.standby = TICKING
+            self._seen = self.generation  # it sleeps a whole tick from now on
             return None, True
         return None, False
 
