@@ -55,15 +55,22 @@ class HeadProcess:
             RuntimeError: the head ended, could not start, or took longer than `timeout` seconds; with the end of its
                 log.
         """
-        if self._ready is not None:
-            return self._ready
+        if self._ready is None:
+            try:
+                self._ready = self._read_answer(timeout)
+            except BaseException:
+                self.lifeline.close()
+                raise
+        return self._ready
+
+    def _read_answer(self, timeout: float) -> HeadReady:
         line = b""
         self.lifeline.settimeout(timeout)
         try:
             while not line.endswith(b"\n"):
                 data = self.lifeline.recv(65536)
                 if not data:
-                    raise RuntimeError(f"The head process (pid {self.pid}) ended while it started.{self._log_tail()}")
+                    raise ConnectionError
                 line += data
         except TimeoutError:
             raise RuntimeError(
@@ -74,8 +81,7 @@ class HeadProcess:
         self.lifeline.settimeout(None)
         if line.startswith(b'{"error"'):
             raise RuntimeError(msgspec.json.decode(line, type=HeadFailed).error)
-        self._ready = msgspec.json.decode(line, type=HeadReady)
-        return self._ready
+        return msgspec.json.decode(line, type=HeadReady)
 
     def _log_tail(self) -> str:
         try:
