@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from miniray.messages.objects import Address
-from miniray.messages.tasks import WorkerAddress
+from miniray.messages.tasks import FunctionExport, TaskPush, WorkerAddress
 
 
 class Hello(Struct, array_like=True, tag=40):
@@ -288,3 +288,86 @@ class Warn(Struct, array_like=True, tag=69):
 
     message: str
     level: int = 30
+
+
+# ---- actors ----
+
+#: `ActorState.state`, Ray's five
+DEPENDENCIES_UNREADY = "DEPENDENCIES_UNREADY"
+PENDING_CREATION = "PENDING_CREATION"
+ALIVE = "ALIVE"
+RESTARTING = "RESTARTING"
+DEAD = "DEAD"
+
+
+class ActorSpec(Struct, array_like=True):
+    """All that the head needs to create an actor, and to create it again; part of `CreateActor`."""
+
+    actor_id: bytes
+    job_id: bytes
+    owner: Address
+    class_name: str
+    name: str  #: "" for an unnamed one
+    namespace: str
+    detached: bool
+    max_restarts: int  #: -1: for ever
+    placement: LeaseSpec  #: what must be free for it to start
+    resources: dict[str, int]  #: what it holds while it lives, units of 1/10000
+    export: FunctionExport
+    creation: TaskPush
+    descriptor: bytes  #: what another process needs to make a handle, opaque to the head
+    get_if_exists: bool = False
+
+
+class CreateActor(Struct, array_like=True, tag=70):
+    """Owner to head: create this actor. Answered by `Reply` if request_id > 0.
+
+    The value is None, or for `get_if_exists` [actor_id, owner's worker id and endpoint, descriptor] of the one that has the name;
+    error ValueError: the name is taken.
+    """
+
+    request_id: int
+    spec: ActorSpec
+
+
+class ActorOutOfScope(Struct, array_like=True, tag=71):
+    """Owner to head: no handle is left anywhere: let the actor end once the calls that were sent to it have run."""
+
+    actor_id: bytes
+
+
+class KillActor(Struct, array_like=True, tag=72):
+    """Any process to head: kill the actor's process. Answered by `Reply` (False: there is no such actor) if request_id > 0."""
+
+    request_id: int
+    actor_id: bytes
+    no_restart: bool
+
+
+class WatchActor(Struct, array_like=True, tag=73):
+    """Any process to head: send me `ActorState` now and whenever it changes; `watch=False`: no longer."""
+
+    actor_id: bytes
+    watch: bool = True
+
+
+class ActorState(Struct, array_like=True, tag=74):
+    """Head to the owner and to those who watch: where the actor is, or why it is dead.
+
+    `incarnation` counts its processes from 0; sequence numbers of calls begin anew with each. `cause` is plain data, for
+    `miniray.death_causes`. `error` is the pickled error of a constructor that raised.
+    """
+
+    actor_id: bytes
+    state: str
+    incarnation: int
+    worker: WorkerAddress | None = None
+    cause: dict[str, Any] | None = None
+    error: bytes | None = None
+
+
+class ExitActor(Struct, array_like=True, tag=75):
+    """Head to the actor's worker: end in good order once the queued calls have run (out of scope), `reason` says why."""
+
+    actor_id: bytes
+    reason: str

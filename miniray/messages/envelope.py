@@ -64,6 +64,12 @@ Message = Union[
     control.StopSession,
     control.TaskEvents,
     control.Warn,
+    control.CreateActor,
+    control.ActorOutOfScope,
+    control.KillActor,
+    control.WatchActor,
+    control.ActorState,
+    control.ExitActor,
 ]
 
 

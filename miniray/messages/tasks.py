@@ -79,6 +79,10 @@ class TaskExtras(Struct, array_like=True, omit_defaults=True):
     placement_group_id: bytes = b""
     runtime_env: str = ""
     concurrency_group: str = ""
+    max_concurrency: int = 0  #: (creation) 0: by the kind of actor
+    concurrency_groups: dict[str, int] = {}  #: (creation)
+    out_of_order: bool = False  #: (creation)
+    actor_name: str = ""  #: (creation)
     generator: str = ""  #: "streaming" or "dynamic"
     generator_backpressure: int = -1
     trace: bytes = b""
