@@ -1,12 +1,22 @@
 """The reactor: whoever waits drives the inbox.
 
-`wait` blocks the calling thread until its waiter is done. While it blocks, it reads and handles this process's messages, unless
-another thread does so already. The rules stand in `state_machines.leadership`; here are the locks, the threads and the clock.
+`wait` blocks the calling thread until its waiter is done. While it blocks, it reads and handles this process's
+messages, unless another thread does so already. The rules stand in `state_machines.leadership`; here are the locks,
+the threads and the clock.
 
-One lock (the core worker's) guards the leadership and all protocol state. It is held while a message is handled, never while
-blocking, and no user code runs under it: no unpickling, no callback, no repr. Signals: a Python signal handler runs in the main
-thread between any two bytecodes. The lock is re-entrant, so a handler that interrupts a `get` may call `get` itself (it leads in
-place of the frame it interrupted). Ctrl-C is deferred while the lock is held, so that no half-done change of state is left.
+One lock (the core worker's) guards the leadership and all protocol state. It is held while a message is handled, never
+while blocking, and no user code runs under it: no unpickling, no callback, no repr.
+
+**Ctrl-C.** While the main thread is inside `wait`, SIGINT is only noted and the wait woken; KeyboardInterrupt leaves
+from the end of `wait`, when the lead is given up and every frame handled. Inside a section under the lock it is noted
+too.
+
+**Other signals.** A handler runs in the main thread between any two bytecodes, also while that thread waits, and may
+wait itself. When the frame below it leads, it leads in its place. When the frame below it follows, that one stands
+back: named leader, it could not act. After the inner wait the outer one looks at everything again. (A handler that
+interrupts the handling of a message, and then waits for what that very message brings, waits in vain: Python cannot
+keep handlers out of a section at a bearable price. pyzmq may drop a frame when a handler raises in the microsecond
+after its arrival.)
 """
 
 from __future__ import annotations
@@ -14,6 +24,7 @@ from __future__ import annotations
 import _thread
 import heapq
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +39,10 @@ from miniray.system.sockets import Transport
 TICK = 0.005
 #: How often a leading standby looks for released refs after there were some, in seconds.
 RELEASE_INTERVAL = 0.05
+#: How many envelopes a wait whose time is up still takes from the inbox, so that a timeout of 0 sees what is there.
+LAST_LOOKS = 100
+#: How long `close` waits for a leader in another thread, in seconds.
+CLOSE_TIMEOUT = 5.0
 
 _monotonic = time.monotonic
 
@@ -57,7 +72,10 @@ class Waiter:
         sleeping = self.sleeping
         if sleeping is not None:
             self.sleeping = None
-            sleeping.release()
+            try:
+                sleeping.release()
+            except RuntimeError:
+                pass  # a signal handler was quicker
 
 
 class Timer:
@@ -97,7 +115,7 @@ class Reactor:
         self._leader_thread = 0
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = count()
-        self.deep = False  #: the leader blocks without a timeout: a released ref must wake it
+        self.deep = False  #: the leader blocks, or is about to: a released ref must wake it
         self._blocking = False
         self.interrupt_pending = False
         self.closed = False
@@ -109,6 +127,9 @@ class Reactor:
         self._standby_waiter = Waiter()
         self._standby_thread: threading.Thread | None = None
         self._previous_sigint: Any = None
+        self._main_thread = threading.main_thread().ident
+        self._main_waiter: Waiter | None = None  #: what the main thread waits for now
+        self._vacated: _thread.LockType | None = None
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -121,11 +142,53 @@ class Reactor:
         if waiter.done:
             return True
         me = _thread.get_ident()
+        if me != self._main_thread:
+            return self._wait(waiter, deadline, me)
+        outer = self._main_waiter
+        self._main_waiter = waiter  # from here on Ctrl-C is noted, and raised below
+        try:
+            if outer is None:
+                self._wait(waiter, deadline, me)
+            else:
+                self._wait_inside(outer, waiter, deadline, me)
+        finally:
+            self._main_waiter = outer
+        if self.interrupt_pending:
+            self._raise_interrupt()
+        return waiter.done
+
+    def _wait_inside(self, outer: Waiter, waiter: Waiter, deadline: float | None, me: int) -> None:
+        """A signal handler waits, and has interrupted a wait of the same thread."""
+        with self.lock:
+            leads = self._leader_thread == me or self._leadership.leader is outer
+            suspended = not leads and outer in self._leadership.followers
+            if suspended:
+                self._leadership.withdraw(outer)
+        try:
+            if leads:
+                self._leader_thread = me
+                self._lead(waiter, deadline)
+            else:
+                self._wait(waiter, deadline, me)
+        finally:
+            if suspended:
+                self._resume(outer)
+            elif leads:
+                self.transport.wake()
+
+    def _resume(self, outer: Waiter) -> None:
+        with self.lock:
+            if outer.done or self.closed:
+                outer._rouse()
+                return
+            verdict = self._leadership.enter(outer)
+            if verdict == leadership.LEAD:
+                outer.promote()
+            elif verdict == leadership.FOLLOW_AND_RECALL:
+                self._recall_standby()
+
+    def _wait(self, waiter: Waiter, deadline: float | None, me: int) -> bool:
         lock = self.lock
-        if self._leader_thread == me:
-            # A signal handler that interrupted this very thread while it was leading: lead in its place.
-            self._lead(waiter, deadline)
-            return waiter.done
         leader = False
         try:
             with lock:
@@ -140,10 +203,11 @@ class Reactor:
                     sleeping.acquire()
                     waiter.sleeping = sleeping
                     if verdict == leadership.FOLLOW_AND_RECALL:
-                        self._standby_waiter.done = True
-                        self.transport.wake()
+                        self._recall_standby()
             if not leader:
-                if deadline is None:
+                if self.interrupt_pending and me == self._main_thread:
+                    pass
+                elif deadline is None:
                     sleeping.acquire()
                 else:
                     sleeping.acquire(timeout=max(0.0, deadline - _monotonic()))
@@ -154,8 +218,6 @@ class Reactor:
                         self._leader_thread = me
                     else:
                         self._leadership.withdraw(waiter)
-                        if self.interrupt_pending:
-                            self._raise_interrupt()
                         return waiter.done
             self._lead(waiter, deadline)
             return waiter.done
@@ -173,16 +235,25 @@ class Reactor:
             successor, rouse = self._leadership.leave(waiter)
             if successor is not None:
                 successor.promote()
-            elif rouse and not self.closed:
+            elif self.closed:
+                if self._vacated is not None:
+                    self._vacated.release()
+                    self._vacated = None
+            elif rouse:
                 self._rouse_standby()
 
     def _lead(self, waiter: Waiter, deadline: float | None) -> None:
         receive = self.transport.receive
         lock = self.lock
+        main = _thread.get_ident() == self._main_thread
+        overtime = 0
         while not waiter.done and not self.closed:
             with lock:
+                # Before refs are looked at: one that is released from now on wakes.
+                self.deep = True
                 lately = self._settle()
-                if waiter.done:
+                if waiter.done or (main and self.interrupt_pending):
+                    self.deep = False
                     return
                 until = deadline
                 if self._timers:
@@ -190,10 +261,10 @@ class Reactor:
                     if until is None or due < until:
                         until = due
                 if lately and waiter is self._standby_waiter:
+                    self.deep = False
                     soon = _monotonic() + RELEASE_INTERVAL
                     if until is None or soon < until:
                         until = soon
-                self.deep = not lately or waiter is not self._standby_waiter
                 self._blocking = True
             if until is None:
                 envelope = receive(None)
@@ -206,10 +277,10 @@ class Reactor:
                     self._handle(envelope)
                 if self._timers:
                     self._run_timers()
-            if self.interrupt_pending:
-                self._raise_interrupt()
-            if envelope is None and deadline is not None and _monotonic() >= deadline:
-                return
+            if deadline is not None and _monotonic() >= deadline:
+                overtime += 1
+                if overtime > LAST_LOOKS or (envelope is None and not self.transport.pending()):
+                    return
 
     def pump(self) -> None:
         """Handle what has arrived, without blocking; does nothing while somebody else leads."""
@@ -217,7 +288,7 @@ class Reactor:
         self.wait(waiter, _monotonic())
 
     def wake_for_release(self) -> None:
-        """A ref was released while the leader blocks without a timeout. Callable from ``__del__``: takes no lock."""
+        """A ref was released while the leader blocks for long. Callable from ``__del__``: takes no lock."""
         if self.deep:
             self.deep = False
             self.transport.wake()
@@ -259,6 +330,10 @@ class Reactor:
         except RuntimeError:
             pass  # it is awake already
 
+    def _recall_standby(self) -> None:
+        self._standby_waiter.done = True
+        self.transport.wake()
+
     def lead_at_once(self) -> None:
         """Somebody waits without a thread of his own (an event loop): let the standby lead now."""
         with self.lock:
@@ -272,7 +347,8 @@ class Reactor:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGSEGV, signal.SIGPROF})
         asleep = self._standby_lock
         while not self.closed:
-            asleep.acquire(timeout=TICK)
+            if not self._urgent:
+                asleep.acquire(timeout=TICK)
             with self.lock:
                 if self.closed:
                     return
@@ -294,13 +370,19 @@ class Reactor:
             elif verdict == leadership.TAKE_LEAD:
                 try:
                     self._lead(self._standby_waiter, None)
+                except Exception:
+                    # A message could not be handled, which is a bug: say so, and go on with the next one.
+                    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
                 finally:
                     self._leave(self._standby_waiter, _thread.get_ident())
 
     # -- signals ---------------------------------------------------------------------------------------------------
 
     def defer_sigint(self) -> None:
-        """Install a SIGINT handler that raises KeyboardInterrupt only outside critical sections (main thread; if none is set)."""
+        """Install a SIGINT handler that raises KeyboardInterrupt outside critical sections only.
+
+        No effect outside of the main thread, or when the program has a handler of its own.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -315,27 +397,43 @@ class Reactor:
             self._previous_sigint = None
 
     def _on_sigint(self, number: int, frame: Any) -> None:
-        if self.lock._is_owned():
+        waiter = self._main_waiter
+        if waiter is not None:
+            self.interrupt_pending = True
+            waiter._rouse()
+            if self._leader_thread == self._main_thread:
+                self.transport.wake()
+        elif self.lock._is_owned():
             self.interrupt_pending = True
         else:
             raise KeyboardInterrupt
 
     def _raise_interrupt(self) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if _thread.get_ident() == self._main_thread:
             self.interrupt_pending = False
             raise KeyboardInterrupt
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop: everybody who waits returns, the standby ends."""
+        """Stop: everybody who waits returns, the standby ends. Only a frame below this one may still read the inbox."""
+        vacated = None
         with self.lock:
             self.closed = True
             for waiter in list(self._leadership.followers):
                 waiter._rouse()
             self._rouse_standby()
             self._standby_waiter.done = True
+            leader = self._leadership.leader
+            me = _thread.get_ident()
+            mine = self._leader_thread == me or (me == self._main_thread and leader is self._main_waiter)
+            if leader is not None and not mine:
+                vacated = self._vacated = _thread.allocate_lock()
+                vacated.acquire()
         self.transport.wake()
+        if vacated is not None:
+            # Not for ever: the main thread may be in a signal handler of the user's above its wait.
+            vacated.acquire(timeout=CLOSE_TIMEOUT)
         thread = self._standby_thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()

@@ -2,12 +2,13 @@
 
 The rules
 ---------
-* A process has one inbox; the thread that reads it is the **leader**. A thread that waits for something and finds no leader
-  leads itself: so a blocked `get` needs no second thread to be woken up.
-* Others who wait are **followers**: each sleeps on a lock of its own. The leader wakes those whose wish came true. When it leaves, it
-  names the longest-waiting follower as the next leader.
-* When a leader leaves and nobody waits, messages would lie unread while the program computes. The **standby** thread takes over, but
-  only after nobody has led for a whole tick: in a loop of short calls, handing the lead over each time would cost more than the calls.
+* A process has one inbox; the thread that reads it is the **leader**. A thread that waits for something and finds no
+  leader leads itself: so a blocked `get` needs no second thread to be woken up.
+* Others who wait are **followers**: each sleeps on a lock of its own. The leader wakes those whose wish came true.
+  When it leaves, it names the longest-waiting follower as the next leader.
+* When a leader leaves and nobody waits, messages would lie unread while the program computes. The **standby** thread
+  takes over, but only after nobody has led for a whole tick: in a loop of short calls, handing the lead over each
+  time would cost more than the calls.
 * The standby is in one of four states::
 
       DEEP  --(a leader leaves, nobody follows)-->  TICKING
@@ -19,8 +20,8 @@ The rules
 
 The machine holds no lock and no thread; `processes.reactor` calls it under one lock. Waiters are opaque to it.
 
-This is the leader/followers pattern (Schmidt et al., 2000). Ray hands every message from an IO thread to the caller through
-condition variables instead, which costs two thread switches a call; in Python that is 40 us of 110.
+This is the leader/followers pattern (Schmidt et al., 2000). Ray hands every message from an IO thread to the caller
+through condition variables instead, which costs two thread switches a call; in Python that is 40 us of 110.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Leadership:
         return FOLLOW_AND_RECALL if self.standby == LEADING else FOLLOW
 
     def leave(self, waiter: Any) -> tuple[Any, bool]:
-        """The leader stops waiting. Returns (the follower who leads from now on or None, whether the standby must be roused)."""
+        """The leader stops waiting. Returns (follower who leads now or None, whether the standby must be roused)."""
         assert self.leader is waiter, "only the leader can leave"
         if self.standby == LEADING:
             self.standby = TICKING
@@ -103,7 +104,7 @@ class Leadership:
         return SLEEP_TICK
 
     def take_at_once(self, standby: Any) -> bool:
-        """The standby was asked to lead without waiting for a tick (an event loop waits for a ref). False: somebody leads."""
+        """The standby was asked to lead without a tick (an event loop waits for a ref). False: somebody leads."""
         if self.leader is not None:
             return False
         self.leader = standby

@@ -1,7 +1,7 @@
-"""Folds lines that many workers print alike: the first is shown at once, the others are counted and shown once per window.
+"""Folds lines that many workers print alike: the first is shown at once, the others are counted and shown later.
 
-Two lines are alike when they differ in numbers only. The window is 5 seconds, as in Ray (`RAY_DEDUP_LOGS`). Lines of the same process
-are never folded: a program that prints the same line twice on purpose sees it twice.
+Two lines are alike when they differ in numbers only. The window is 5 seconds, as in Ray (`RAY_DEDUP_LOGS`). Lines of
+the same process are never folded: a program that prints the same line twice on purpose sees it twice.
 """
 
 from __future__ import annotations

@@ -2,29 +2,32 @@
 
 The rules
 ---------
-The process that submits a task or calls `put` **owns** the object. Everybody else who holds a ref is a **borrower**, and is known
-to the owner by name. An object lives while one of these holds it *somewhere*:
+The process that submits a task or calls `put` **owns** the object. Everybody else who holds a ref is a **borrower**,
+and is known to the owner by name. An object lives while one of these holds it *somewhere*:
 
 * a local ref (a Python `ObjectRef`),
 * a pending task that has it among its arguments (`submitted`),
 * an object that contains it (`inner`),
 * a borrower, in which the same four reasons are counted again.
 
-**Hand-over.** Whoever hands a ref to another process keeps it alive until the receiver has dropped it or is registered with the owner:
+**Hand-over.** Whoever hands a ref to another process keeps it alive until the receiver has dropped it or is
+registered with the owner:
 
 * *Arguments*: the caller pins them until the reply. The worker looks at the end of the task which refs it still holds
-  (`kept`), registers those with their owners, and replies. When the owner is the caller itself, the registration comes before the
-  reply on the same connection, and nothing waits. Otherwise the caller keeps its pin until `ReleasePins`.
+  (`kept`), registers those with their owners, and replies. When the owner is the caller itself, the registration
+  comes before the reply on the same connection, and nothing waits. Otherwise the caller keeps its pin until
+  `ReleasePins`.
 * *Results* that contain refs: the worker pins them until the caller has registered as a borrower and says so
   (`AcknowledgeReplies`).
-* *A copy* of an object pins the refs inside it, in the process that holds the copy; while their registration is under way the copy's
-  own borrow is not given up (`pending_acks`).
+* *A copy* of an object pins the refs inside it, in the process that holds the copy; while their registration is under
+  way the copy's own borrow is not given up (`pending_acks`).
 
 A borrower's death releases all it held. An owner's death makes its objects unreachable: `OwnerDiedError`.
 
-This is a simplification of Ray's protocol (there, borrowers report trees of borrowers to the caller in the reply): one uniform
-rule, at the price of one more message when a ref is kept by a third process. Ray's is in `reference_counter.cc`, and in
-"Ownership: a distributed futures system for fine-grained tasks" (Wang et al., NSDI 2021).
+This is a simplification of Ray's protocol (there, borrowers report trees of borrowers to the caller in the reply):
+one uniform rule, at the price of one more message when a ref is kept by a third process. Ray's is in
+`reference_counter.cc`, and in "Ownership: a distributed futures system for fine-grained tasks" (Wang et al., NSDI
+2021).
 
 The machine is called directly, under the core worker's lock; effects go to a port object.
 """

@@ -2,21 +2,23 @@
 
 The rules
 ---------
-* Tasks with the same needs (resources, runtime environment, strategy) share a **scheduling class** and its queue. For each
-  class the owner asks the head for **leases** on workers, pushes tasks to the leased workers directly, and gives a lease back
-  when it has had nothing to do for a while.
-* **Sending ahead.** A worker with nothing to do always gets a task. More tasks wait at a worker only while the work that lies there is
-  estimated at less than `BUDGET` seconds. So short tasks pipeline by the hundred, and long ones spread over all workers. The estimate is a
-  moving average per function; a function that never ran counts as long, and so does a task that must run at most once
-  (if its worker dies, nobody can tell whether it had begun).
-* **Stealing back.** An estimate can be wrong: a long task may sit in front of short ones. A worker that has made no progress for a
-  whole sweep gets `StealTasks`; what had not begun comes back and goes elsewhere.
-* A worker that **blocks** in `get` hands back what waits behind it by itself, and gets nothing more until it has finished a task.
+* Tasks with the same needs (resources, runtime environment, strategy) share a **scheduling class** and its queue. For
+  each class the owner asks the head for **leases** on workers, pushes tasks to the leased workers directly, and gives
+  a lease back when it has had nothing to do for a while.
+* **Sending ahead.** A worker with nothing to do always gets a task. More tasks wait at a worker only while the work
+  that lies there is estimated at less than `BUDGET` seconds. So short tasks pipeline by the hundred, and long ones
+  spread over all workers. The estimate is a moving average per function; a function that never ran counts as long,
+  and so does a task that must run at most once (if its worker dies, nobody can tell whether it had begun).
+* **Stealing back.** An estimate can be wrong: a long task may sit in front of short ones. A worker that has made no
+  progress for a whole sweep gets `StealTasks`; what had not begun comes back and goes elsewhere.
+* A worker that **blocks** in `get` hands back what waits behind it by itself, and gets nothing more until it has
+  finished a task.
 * The head may **revoke** a lease when others wait: it is given back as soon as its current task is done.
-* How many leases to ask for follows the estimated work in the queue. `LeaseDemand` is absolute, so a repeated or overtaken one does no
-  harm; it is sent when the wish has doubled or ended, not for every task.
+* How many leases to ask for follows the estimated work in the queue. `LeaseDemand` is absolute, so a repeated or
+  overtaken one does no harm; it is sent when the wish has doubled or ended, not for every task.
 
-Ray's owner does the same with `NormalTaskSubmitter`, but keeps one task per worker at a time; each short task there pays a full round trip.
+Ray's owner does the same with `NormalTaskSubmitter`, but keeps one task per worker at a time; each short task there
+pays a full round trip.
 
 The machine is called directly under the core worker's lock (it is the hot path); effects go to a port object.
 """
@@ -303,7 +305,7 @@ class TaskSubmission:
     # -- answers ---------------------------------------------------------------------------------------------------
 
     def finished(self, task: PendingTask, duration: float) -> None:
-        """The worker has answered a pushed task. Call `dispatch` for its class afterwards (once per batch of answers)."""
+        """The worker has answered a pushed task. Call `dispatch` for its class afterwards (once per batch)."""
         lease = task.lease
         task.state = DONE
         task.stats.observe(duration)
@@ -399,7 +401,7 @@ class TaskSubmission:
     # -- now and then ----------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Give back leases that had nothing to do since the last sweep; steal back from workers that make no progress."""
+        """Give back leases that had nothing to do since the last sweep; steal back where there is no progress."""
         self._sweeping = False
         again = False
         for lease in list(self.leases.values()):

@@ -2,20 +2,22 @@
 
 Rules
 -----
-* Each process binds **one PULL inbox** and opens **one PUSH socket per peer**. An address is a mailbox; whoever knows it can
-  write. Order holds from one sender to one receiver, never between senders.
-* The inbox is read only by the thread that leads the reactor (`system.reactor`). Sending takes one short lock. So no ZeroMQ
-  socket is ever used by two threads at once.
+* Each process binds **one PULL inbox** and opens **one PUSH socket per peer**. An address is a mailbox; whoever knows
+  it can write. Order holds from one sender to one receiver, never between senders.
+* The inbox is read only by the thread that leads the reactor (`system.reactor`). Sending takes one short lock. So no
+  ZeroMQ socket is ever used by two threads at once.
 * The first message on a new connection is `Hello`, the last one is `Goodbye` (after an orderly exit).
 * High-water marks are off: PUSH never blocks; bounds stand in the protocol.
-* PUSH does not report a dead peer and would reconnect for ever: `forget` closes the socket of a dead peer with linger 0.
+* PUSH does not report a dead peer and would reconnect for ever: `forget` closes the socket of a dead peer with linger
+  0.
 
-The leader blocks inside ``recv`` itself, not in a poll over several descriptors: a round trip is 50 us that way, and 65 to 100 us
-with `poll` in front (measured with `benchmarks/transport.py`). Another thread of the process wakes the leader by a message through an
-``inproc`` socket that ends in the same inbox; the life line has a thread of its own (`system.lifeline`).
+The leader blocks inside ``recv`` itself, not in a poll over several descriptors: a round trip is 50 us that way, and
+65 to 100 us with `poll` in front (measured with `benchmarks/transport.py`). Another thread of the process wakes the
+leader by a message through an ``inproc`` socket that ends in the same inbox; the life line has a thread of its own
+(`system.lifeline`).
 
-`LoopbackTransport` is the same interface without sockets, for tests and for the in-process runtime. A trace hook sees every
-message that leaves or arrives.
+`LoopbackTransport` is the same interface without sockets, for tests and for the in-process runtime. A trace hook sees
+every message that leaves or arrives.
 """
 
 from __future__ import annotations
@@ -100,6 +102,7 @@ class ZmqTransport:
         self._waker.set(zmq.LINGER, 0)
         self._waker.connect(wake_name)
         self._wake_lock = threading.Lock()
+        self._wake_wanted = False
         self.address = Address(worker_id, endpoint)
         self._hello = Hello(self.address, version, kind, os.getpid())
         self._lock = threading.RLock()
@@ -108,15 +111,14 @@ class ZmqTransport:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Envelope).decode
         self._timeout_ms = -1
+        self._receiving = False
         self._closed = False
+        self._ended = False
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
     def send(self, peer: Address, messages: list[Message]) -> None:
         """Send a batch; never blocks. To a peer that was forgotten it goes nowhere."""
-        if self.trace is not None:
-            for message in messages:
-                self.trace("send", peer.worker_id, message)
         frame = self._encode(Envelope(self.address.worker_id, self.epoch, messages))
         if self._token:
             frame = self._token + frame
@@ -126,6 +128,9 @@ class ZmqTransport:
                 if self._closed or peer.worker_id in self._forgotten:
                     return
                 socket = self._connect(peer)
+            if self.trace is not None:
+                for message in messages:
+                    self.trace("send", peer.worker_id, message)
             socket.send(frame, _NOBLOCK)
 
     def _connect(self, peer: Address) -> zmq.Socket[bytes]:
@@ -165,27 +170,34 @@ class ZmqTransport:
         milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
         if milliseconds == 0:
             return self.receive_nowait()
-        if milliseconds != self._timeout_ms:
-            self._inbox.set(_RCVTIMEO, milliseconds)
-            self._timeout_ms = milliseconds
+        self._receiving = True
         try:
+            if self._closed:
+                return None
+            if milliseconds != self._timeout_ms:
+                self._inbox.set(_RCVTIMEO, milliseconds)
+                self._timeout_ms = milliseconds
             frame = self._inbox.recv()
         except zmq.Again:
             return None
+        finally:
+            self._receiving = False
+            if self._closed:
+                self._end()
         return self._open(frame)
 
     def receive_nowait(self) -> Envelope | None:
         """The next envelope if one is there. None also for a wake-up: ask `pending` whether more follows."""
-        if not self.pending():
+        if self._closed or not self.pending():
             return None
         return self._open(self._inbox.recv(_NOBLOCK))
 
     def pending(self) -> bool:
         """Whether a frame can be received at once."""
-        return bool(self._inbox.get(_EVENTS) & _POLLIN)  # type: ignore[operator]
+        return not self._closed and bool(self._inbox.get(_EVENTS) & _POLLIN)  # type: ignore[operator]
 
     def fileno(self) -> int:
-        """ZeroMQ's descriptor for event loops. It is edge-triggered: read until `pending` is False before waiting on it."""
+        """ZeroMQ's descriptor for event loops, edge-triggered: read until `pending` is False before waiting on it."""
         return int(self._inbox.fileno())
 
     def _open(self, frame: bytes) -> Envelope | None:
@@ -206,10 +218,13 @@ class ZmqTransport:
 
     def wake(self) -> None:
         """Make the thread inside `receive` return. Callable from any thread, also from ``__del__``."""
-        # Whoever holds the lock is sending a wake-up already; the leader looks at all flags after it.
-        if self._wake_lock.acquire(blocking=False):
+        # Whoever finds the lock taken leaves the wish to its holder, who looks again after releasing it: the own
+        # wake-up of the holder may have been read before those flags were set for which this one is meant.
+        self._wake_wanted = True
+        while self._wake_wanted and self._wake_lock.acquire(blocking=False):
             try:
-                if not self._closed:
+                self._wake_wanted = False
+                if not self._ended:
                     self._waker.send(_WAKE, _NOBLOCK)
             finally:
                 self._wake_lock.release()
@@ -219,7 +234,10 @@ class ZmqTransport:
         return list(self._peers)
 
     def close(self, reason: str = "", goodbye: bool = True) -> None:
-        """Say `Goodbye` to every peer, flush (2 s at most), and close all sockets."""
+        """Say `Goodbye` to every peer, flush (2 s at most), and close all sockets.
+
+        Callable also by a signal handler that interrupted `receive`: then the inbox is closed when that returns.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -233,8 +251,21 @@ class ZmqTransport:
                     socket.send(frame, _NOBLOCK)
                 socket.close(linger=2000 if goodbye else 0)
             self._peers.clear()
-        with self._wake_lock:
-            self._waker.close(linger=0)
+        self.wake()
+        if not self._receiving:
+            self._end()
+
+    def _end(self) -> None:
+        """Close what is left. Done by `close`, or by the thread that was inside `receive` meanwhile."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        # A signal handler may have interrupted `wake` in this very thread: then the lock will not come free.
+        free = self._wake_lock.acquire(timeout=1.0)
+        self._waker.close(linger=0)
+        if free:
+            self._wake_lock.release()
         self._inbox.close(linger=0)
         self._context.term()
 
@@ -253,12 +284,14 @@ class LoopbackTransport:
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._hello = Hello(self.address, version, kind, os.getpid())
         self._greeted: set[bytes] = set()
+        self._forgotten: set[bytes] = set()
+        self._closed = False
         registry[worker_id] = self
 
     def send(self, peer: Address, messages: list[Message]) -> None:
         """Put a batch into the peer's queue; nowhere when it is not there."""
         target = self._registry.get(peer.worker_id)
-        if target is None:
+        if target is None or self._closed or peer.worker_id in self._forgotten:
             return
         if peer.worker_id not in self._greeted:
             self._greeted.add(peer.worker_id)
@@ -291,15 +324,22 @@ class LoopbackTransport:
         self._queue.put(_WAKE)
 
     def forget(self, worker_id: bytes) -> None:
-        """The peer is gone: nothing to close here."""
+        """The peer is gone: nothing goes there any more."""
+        self._forgotten.add(worker_id)
         self._greeted.discard(worker_id)
 
     def close(self, reason: str = "", goodbye: bool = True) -> None:
         """Say `Goodbye` to everybody this transport has talked to, and leave the registry."""
+        if self._closed:
+            return
+        self._closed = True
+        self.wake()
         self._registry.pop(self.address.worker_id, None)
         if goodbye:
             for worker_id in list(self._greeted):
                 target = self._registry.get(worker_id)
                 if target is not None:
                     farewell: list[Message] = [Goodbye(self.address.worker_id, reason)]
+                    if self.trace is not None:
+                        self.trace("send", worker_id, farewell[0])
                     target._queue.put(self._encode(Envelope(self.address.worker_id, self.epoch, farewell)))

@@ -1,8 +1,8 @@
 """Who leads: every interleaving of three waiters and the standby thread, by search over all reachable states.
 
-The model holds, beside the machine, what the threads around it do: which of them sleep, which read the inbox, whether the
-standby sleeps with or without a timeout. A step is one call under the reactor's lock; what happens between two calls (a thread
-that is roused before it sleeps) is kept by the locks they sleep on, and changes nothing.
+The model holds, beside the machine, what the threads around it do: which of them sleep, which read the inbox, whether
+the standby sleeps with or without a timeout. A step is one call under the reactor's lock; what happens between two
+calls (a thread that is roused before it sleeps) is kept by the locks they sleep on, and changes nothing.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Threads:
             if self.doing[successor] != "following":
                 raise Broken(f"{successor} is named leader, but does not wait")
             self.doing[successor] = "leading"
-        if rouse and self.standby == "deep":
+        if rouse:
+            # Awake by chance it may tick sooner than a whole tick after this: allowed, as it was asleep for long.
             self.standby = "ticking"
             self.led_since_tick = False
 
