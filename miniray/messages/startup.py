@@ -20,6 +20,7 @@ class HeadConfig(Struct, omit_defaults=True):
     version: str
     driver_id: bytes = b""
     private: bool = True  #: ends with its driver; else it survives its drivers
+    guarded: bool = False  #: shared, and ends with the process that started it (`cluster_utils.Cluster`)
     transport: str = "ipc"
     start_method: str = "fork"
     num_cpus: float | None = None

@@ -159,7 +159,10 @@ class Head:
             startup.line.sendall(msgspec.json.encode(ready) + b"\n")
         except OSError:
             pass  # nobody waits for it any more; a private head will see the end of file
-        if not config.driver_id:
+        if config.guarded:
+            startup.line.setblocking(False)
+            self.watch(startup.line.fileno(), self._on_guard)
+        elif not config.driver_id:
             startup.line.close()
 
     def session_info(self) -> sessions.SessionInfo:
@@ -296,6 +299,9 @@ class Head:
             member.goodbye = message.reason or "it left in good order"
             if member.kind == "worker":
                 self.leases.on_leaving(sender)
+        elif member is None and self._peers.pop(sender, None) is not None:
+            # It asked something and went (`control_client`).
+            self.transport.forget(sender)
 
     def _on_register_driver(self, sender: bytes, message: control.RegisterDriver) -> None:
         error = ""
@@ -401,6 +407,11 @@ class Head:
             self._settle(member)
         else:
             self.call_at(self.now + STATUS_WITHIN, lambda: self._settle(member))
+
+    def _on_guard(self) -> None:
+        if is_at_end(self.startup.line):
+            self.unwatch(self.startup.line.fileno())
+            self.stop("the process that started it is gone")
 
     def _hang_up(self, member: Member) -> None:
         if member.line is not None:

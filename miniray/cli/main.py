@@ -1,0 +1,25 @@
+"""The entry point of the command line: which command, and one way to fail."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from miniray.cli import start, status, stop
+from miniray.version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    parser = argparse.ArgumentParser(prog="miniray", description="The Ray Core API in pure Python, on one machine.")
+    parser.add_argument("--version", action="version", version=f"miniray, version {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in (start, stop, status):
+        command.add_command(commands)
+    given = parser.parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        print(f"miniray {given.command}: {error}", file=sys.stderr)
+        return 1
