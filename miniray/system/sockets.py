@@ -16,6 +16,9 @@ The leader blocks inside ``recv`` itself, not in a poll over several descriptors
 leader by a message through an ``inproc`` socket that ends in the same inbox; the life line has a thread of its own
 (`system.lifeline`).
 
+A limit: a signal interrupts the system call under `recv`, and pyzmq begins it anew, with the whole timeout. A program
+that gets signals more often than its timeouts are long (an interval timer of the wall clock) waits until they stop.
+
 `LoopbackTransport` is the same interface without sockets, for tests and for the in-process runtime. A trace hook sees
 every message that leaves or arrives.
 """
@@ -79,12 +82,7 @@ class ZmqTransport:
         self.epoch = 0
         self.trace: TraceHook | None = None
         self._token = b"" if directory else token
-        self._context = zmq.Context()
-        # A thousand actors are a thousand PUSH sockets; the default limit is 1023.
-        self._context.set(zmq.MAX_SOCKETS, 65000)
-        self._inbox = self._context.socket(zmq.PULL)
-        self._inbox.set(zmq.RCVHWM, 0)
-        self._inbox.set(zmq.LINGER, 0)
+        endpoint = ""
         if directory:
             path = os.path.join(directory, name)
             if len(os.fsencode(path)) > 107:
@@ -92,10 +90,21 @@ class ZmqTransport:
                     f"the socket path {path!r} is longer than 107 bytes: choose a shorter session directory"
                 )
             endpoint = "ipc://" + path
-            self._inbox.bind(endpoint)
-        else:
-            port = self._inbox.bind_to_random_port("tcp://127.0.0.1")
-            endpoint = f"tcp://127.0.0.1:{port}"
+        self._context = zmq.Context()
+        # A thousand actors are a thousand PUSH sockets; the default limit is 1023.
+        self._context.set(zmq.MAX_SOCKETS, 65000)
+        self._inbox = self._context.socket(zmq.PULL)
+        self._inbox.set(zmq.RCVHWM, 0)
+        self._inbox.set(zmq.LINGER, 0)
+        try:
+            if endpoint:
+                self._inbox.bind(endpoint)
+            else:
+                port = self._inbox.bind_to_random_port("tcp://127.0.0.1")
+                endpoint = f"tcp://127.0.0.1:{port}"
+        except zmq.ZMQError:
+            self._context.destroy(linger=0)
+            raise
         wake_name = f"inproc://wake-{worker_id.hex()}"
         self._inbox.bind(wake_name)
         self._waker = self._context.socket(zmq.PUSH)
