@@ -10,6 +10,8 @@ Rules
 * Children are `multiprocessing` processes of the fork context. Each becomes a session of its own, has its log files as
   descriptors 1 and 2, ``/dev/null`` as 0, no other descriptor of this process, and fresh random numbers.
 * `gc.freeze` before the fork keeps the collector from touching, and so copying, the pages of what was imported.
+* When a child has ended, however, what is left of its process group is killed: what tasks have started ends with their
+  worker, as in Ray.
 * One JSON line per message on a socket pair (`messages.startup`). Its end of file is the head's death: all children
   are killed with their process groups, and then `on_death` removes the session's directories.
 * With start method "spawn" the same process execs a fresh interpreter for every worker instead, for platforms and
@@ -199,7 +201,15 @@ class ForkServer:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                if hasattr(os, "waitid"):  # macOS has it since 3.13
+                    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    if ended is None:
+                        return
+                    # Not reaped yet, so the number is still its own.
+                    _kill_group(ended.si_pid)
+                    pid, status = os.waitpid(ended.si_pid, 0)
+                else:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -232,6 +242,13 @@ class ForkServer:
                 os.waitpid(pid, 0)
             except ChildProcessError:
                 pass
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        pass  # nothing is left of it
 
 
 def run_child(request: SpawnProcess) -> None:
