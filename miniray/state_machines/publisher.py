@@ -14,7 +14,8 @@ Events live in memory only; what must not be lost is read from the tables.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from miniray.messages.control import Published
 
@@ -22,13 +23,12 @@ from miniray.messages.control import Published
 QUEUE_LIMIT = 10_000
 
 
-@dataclass(slots=True)
-class Queue:
+class Queue(Struct, eq=False):
     """One subscriber: what it wants, what it has not got yet, what it never will."""
 
     limit: int
     acknowledges: bool
-    channels: dict[int, set[bytes] | None] = field(default_factory=dict)  #: None: every key
+    channels: dict[int, set[bytes] | None] = {}  #: None: every key
     events: deque[Published] = field(default_factory=deque)
     dropped: int = 0
     in_flight: bool = False

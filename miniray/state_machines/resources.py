@@ -9,7 +9,8 @@ there, although somebody else was given its CPU meanwhile.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 UNIT = 10000
 CPU = "CPU"
@@ -27,12 +28,11 @@ def from_units(resources: Mapping[str, int]) -> dict[str, float]:
     return {name: quantity / UNIT for name, quantity in resources.items() if quantity > 0}
 
 
-@dataclass(slots=True)
-class Allocation:
+class Allocation(Struct, eq=False):
     """What was taken from a node; `devices`: name -> (device number, units) each."""
 
     resources: dict[str, int]
-    devices: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    devices: dict[str, list[tuple[int, int]]] = {}
 
     def device_ids(self) -> dict[str, list[str]] | None:
         """Names of the devices, as programs see them; None without any."""

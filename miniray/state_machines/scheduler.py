@@ -23,9 +23,10 @@ Alternative not taken: a reservation for large demands that small ones overtake;
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
 from itertools import count as counter
 from typing import Any, Union
+
+from msgspec import Struct
 
 from miniray.messages.control import LeaseSpec
 from miniray.state_machines import node_choice
@@ -42,8 +43,7 @@ ZERO_INTERVAL = 0.05
 ClaimKey = tuple[bytes, int]
 
 
-@dataclass(slots=True)
-class Claim:
+class Claim(Struct, eq=False):
     """What one owner wants of one scheduling class."""
 
     owner: bytes
@@ -65,8 +65,7 @@ class Claim:
         return self.owner, self.class_id
 
 
-@dataclass(slots=True)
-class Lease:
+class Lease(Struct, eq=False):
     """Resources of a node that somebody holds, and (once granted) the worker that goes with them."""
 
     lease_id: int
@@ -80,30 +79,26 @@ class Lease:
     revocable: bool = True
 
 
-@dataclass(slots=True)
-class Place:
+class Place(Struct):
     """Find a worker for this lease."""
 
     lease: Lease
 
 
-@dataclass(slots=True)
-class Withdraw:
+class Withdraw(Struct):
     """Find no worker for this lease after all."""
 
     lease_id: int
 
 
-@dataclass(slots=True)
-class Revoke:
+class Revoke(Struct):
     """Tell the owner to give this lease back."""
 
     owner: bytes
     lease_id: int
 
 
-@dataclass(slots=True)
-class Infeasible:
+class Infeasible(Struct):
     """Tell the job that this can never run; `lacking`: resource -> the most that one node has."""
 
     claim: Claim

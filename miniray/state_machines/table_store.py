@@ -9,14 +9,14 @@ All writes, the head's own too, go through `put` and `delete`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Union
+
+from msgspec import Struct
 
 from miniray.state_machines.table_prefix import PUBLISHED_ON, TablePrefix, TablePubsub
 
 
-@dataclass(slots=True)
-class Publish:
+class Publish(Struct):
     """Tell the subscribers of the channel. A deleted row has the value ``b""``."""
 
     channel: TablePubsub
@@ -24,8 +24,7 @@ class Publish:
     value: bytes
 
 
-@dataclass(slots=True)
-class Persist:
+class Persist(Struct):
     """Write it to the journal. `value` None: deleted."""
 
     sequence: int
@@ -35,8 +34,7 @@ class Persist:
     value: bytes | None
 
 
-@dataclass(slots=True)
-class RowAppeared:
+class RowAppeared(Struct):
     """Answer whoever waits for this row under this token."""
 
     token: Any

@@ -16,8 +16,9 @@ Rules
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Union
+
+from msgspec import Struct
 
 #: seconds
 IDLE_SECONDS = 1.0
@@ -30,8 +31,7 @@ STARTING, IDLE, LEASED, LEAVING = "starting", "idle", "leased", "leaving"
 Kind = tuple[bytes, str]
 
 
-@dataclass(slots=True)
-class Worker:
+class Worker(Struct, eq=False):
     """One worker process."""
 
     worker_id: bytes
@@ -42,50 +42,44 @@ class Worker:
     lease_id: int = 0
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """A lease that waits for a worker."""
 
     lease_id: int
     job_id: bytes
 
 
-@dataclass(slots=True)
-class Start:
+class Start(Struct):
     """Start a process, and tell `starting` its id."""
 
     kind: Kind
 
 
-@dataclass(slots=True)
-class Assign:
+class Assign(Struct):
     """This worker serves that lease."""
 
     lease_id: int
     worker_id: bytes
 
 
-@dataclass(slots=True)
-class Dismiss:
+class Dismiss(Struct):
     """Ask the worker to leave."""
 
     worker_id: bytes
     reason: str
 
 
-@dataclass(slots=True)
-class Kill:
+class Kill(Struct):
     """End a worker that never registered."""
 
     worker_id: bytes
 
 
-@dataclass(slots=True)
-class Refuse:
+class Refuse(Struct):
     """Workers of this kind do not start: these leases get none."""
 
     kind: Kind
-    lease_ids: list[int] = field(default_factory=list)
+    lease_ids: list[int] = []
 
 
 Effect = Union[Start, Assign, Dismiss, Kill, Refuse]

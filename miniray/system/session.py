@@ -13,10 +13,8 @@ exists and its lock is not yet taken.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
-from datetime import datetime
 
 import msgspec
 
@@ -161,8 +159,9 @@ def create_session(root: str | None = None, private: bool = True) -> SessionPath
         raise
     for path in dead:
         remove_session(path)
-    now = datetime.now()
-    session_name = f"session_{now:%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}"
+    now = time.time()
+    moment = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
+    session_name = f"session_{moment}_{int(now * 1e6) % 1_000_000:06}_{os.getpid()}"
     return SessionPaths(session_name, directory, store, os.urandom(32), fd)
 
 
@@ -360,9 +359,9 @@ def _matches(address: str, info: SessionInfo) -> bool:
     text = address.rstrip("/")
     if text.startswith("ray://"):
         text = text[len("ray://") :]
-    match = re.fullmatch(r"(127\.0\.0\.1|localhost|0\.0\.0\.0|\[::1\]|.*):(\d+)", text)
-    if match is not None and not os.path.isabs(text):
-        return int(match[2]) == info.port and _is_this_machine(match[1])
+    host, separator, port = text.rpartition(":")
+    if separator and port.isdigit() and not os.path.isabs(text):
+        return int(port) == info.port and _is_this_machine(host)
     directory = os.path.basename(info.directory)
     return text in (info.session_name, info.directory, directory, directory[2:])
 
