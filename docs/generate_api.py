@@ -22,18 +22,11 @@ TARGET = Path(__file__).with_name("api.md")
 PACKAGE = "miniray"
 ROWS = {"messages", "state_machines", "system", "processes"}
 PLUMBING = {
-    "death_causes",
-    "options",
-    "init_options",
-    "label_selectors",
-    "dual_exceptions",
-    "task_errors",
-    "version",
-    "cli",
-    "compat.shim",
-    "__main__",
+    *("api", "death_causes", "dual_exceptions", "ids", "init_context", "init_options", "label_selectors", "options"),
+    *("refs", "task_errors", "version", "cli", "compat.shim", "__main__"),
 }
 INNER = ROWS | PLUMBING
+WIDTH = 100  # of a signature in one line
 SECTIONS = ("Args", "Arguments", "Returns", "Raises", "Yields", "Example", "Examples", "Note", "Notes", "Attributes")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
@@ -156,7 +149,8 @@ def public_names(module: Module) -> list[str]:
 def markdown(docstring: str) -> str:
     """A docstring as Markdown: sections with their items become lists, the rest stays."""
     lines, section = [], False
-    for line in docstring.splitlines():
+    joined = re.sub(r"^( {4}\w[\w, ]*,)\n {4,}(?=\w)", r"\1 ", docstring, flags=re.MULTILINE)  # names over two lines
+    for line in joined.splitlines():
         heading = re.fullmatch(r"(\w+):", line)
         if heading and heading[1] in SECTIONS:
             lines += [f"**{heading[1]}**", ""]
@@ -164,7 +158,7 @@ def markdown(docstring: str) -> str:
             continue
         if line and not line.startswith(" "):
             section = False
-        item = re.fullmatch(r" {4}(\*{0,2}[\w., ]+?)(?: \(.*\))?: (.*)", line) if section else None
+        item = re.fullmatch(r" {4}(\*{0,2}\w[\w., ]*?)(?: \(.*\))?: (.*)", line) if section else None
         if item:
             lines.append(f"* `{item[1]}`: {item[2]}")
         elif section and line.strip():
@@ -181,7 +175,12 @@ def signature(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str, skip_firs
         arguments = re.sub(r"^(self|cls)(: [^,]+)?(, /)?(, |$)", "", arguments)
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     prefix = "async " if isinstance(node, ast.AsyncFunctionDef) else ""
-    return f"{prefix}{name}({arguments}){returns}"
+    shown = f"{prefix}{name}({arguments}){returns}"
+    if len(shown) <= WIDTH:
+        return shown
+    # One argument per line: split at the commas that stand in no brackets.
+    parts = re.split(r", (?![^\[\](){}]*[\])}])", arguments)
+    return "\n".join([f"{prefix}{name}(", *(f"    {part}," for part in parts), f"){returns}"])
 
 
 def decorators(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
@@ -209,6 +208,7 @@ def describe_class(node: ast.ClassDef, name: str, missing: list[str], place: str
             continue
         plain = "property" in kinds or "cached_property" in kinds
         shown = member.name if plain else signature(member, member.name, "staticmethod" not in kinds)
+        shown = re.sub(r"\(\s+", "(", re.sub(r",?\n\)", ")", shown)).replace("\n    ", " ")  # in a list, in one line
         body = markdown(text).replace("\n", "\n  ").replace("\n  \n", "\n\n")
         members.append(f"* `{shown}`: {body}" if "\n" not in body else f"* `{shown}`\n\n  {body}\n")
     return lines + members + ([""] if members else [])

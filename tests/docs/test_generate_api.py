@@ -31,7 +31,8 @@ def package(tmp_path):
     (root / "processes" / "__init__.py").write_text("")
     (root / "processes" / "driver.py").write_text(
         'def get(refs: list, *, timeout: float | None = None) -> object:\n    """Wait for values.\n\n    Args:\n'
-        "        refs: what to wait for,\n            one or many.\n        timeout: seconds.\n\n    Raises:\n"
+        "        refs: what to wait for,\n            one or many.\n        timeout: seconds.\n        this,\n"
+        "        that: ignored.\n\n    Raises:\n"
         '        GetTimeoutError: the time is up.\n    """\n'
         "def hidden(): pass\n"
     )
@@ -48,9 +49,10 @@ def test_names_are_shown_where_users_import_them_with_what_their_docstrings_say(
     target = tmp_path / "api.md"
     assert generate("--root", package, "--output", target).returncode == 0
     text = target.read_text(encoding="utf-8")
-    module = text[text.index("## miniray\n") : text.index("## miniray.refs")]
+    module = text[text.index("## miniray\n") : text.index("## miniray.util")]
     assert "get(refs: list, *, timeout: float | None=None) -> object" in module
     assert "* `refs`: what to wait for,\n  one or many." in module
+    assert "* `this, that`: ignored." in module
     assert "* `GetTimeoutError`: the time is up." in module
     assert "### class `Ref`" in module and "\nRef(id: bytes)\n" in module and "* `hex() -> str`: In hex." in module
     assert "undocumented" not in text and "hidden" not in text and "_private" not in text
