@@ -20,6 +20,7 @@ from typing import Any
 from miniray.messages import control, objects, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address
+from miniray.processes.actor_plane import ActorPlane
 from miniray.processes.head_client import HeadClient
 from miniray.processes.object_plane import ObjectPlane
 from miniray.processes.reactor import Reactor, Waiter
@@ -89,40 +90,45 @@ class CoreWorker:
         self._outboxes: dict[bytes, Outbox] = {}
         self._dirty: list[Outbox] = []
         self._peers: dict[bytes, control.Hello] = {}
-        self._deaths: dict[bytes, list[Any]] = {}
+        self._deaths: dict[bytes, list[Callable[[], None]]] = {}
         self._watched: set[bytes] = set()
         self.dead: dict[bytes, control.WorkerDied] = {}
-        self.after_batch: dict[Any, None] = {}  #: scheduling classes to look at once the envelope is handled
+        self.after_batch: dict[Any, Callable[[Any], None]] = {}  #: what to look at once the envelope is handled
+        self._handlers: dict[type, Callable[[bytes, Any], None]] = {}
         self.head_client = HeadClient(self)
         self.objects = ObjectPlane(self)
         self.tasks = TaskPlane(self)
+        self.actors = ActorPlane(self)
         self.executor: Any = None
+        self.actor: Any = None  #: the actor that lives in this worker
         self.on_log_lines: Callable[[tasks.LogLines], None] | None = None
         self.on_warning: Callable[[control.Warn], None] | None = None
-        self._handlers: dict[type, Callable[[bytes, Any], None]] = {
-            tasks.TaskReply: self.tasks.on_reply,
-            tasks.TasksReturned: self.tasks.on_tasks_returned,
-            tasks.RequestCancel: self.tasks.on_request_cancel,
-            tasks.ReleasePins: self.tasks.on_release_pins,
-            control.LeaseGranted: self.tasks.on_lease_granted,
-            control.LeaseRefused: self.tasks.on_lease_refused,
-            control.RevokeLease: self.tasks.on_revoke_lease,
-            objects.GetObjects: self.objects.on_get_objects,
-            objects.ObjectReady: self.objects.on_object_ready,
-            objects.CancelGet: self.objects.on_cancel_get,
-            objects.AddBorrowers: self.objects.on_add_borrowers,
-            objects.BorrowersAdded: self.objects.on_borrowers_added,
-            objects.RemoveBorrowers: self.objects.on_remove_borrowers,
-            objects.FreeSegments: self.objects.on_free_segments,
-            control.Reply: self.head_client.on_reply,
-            control.DriverRegistered: self.head_client.on_reply,
-            control.Published: self.head_client.on_published,
-            control.Hello: self._on_hello,
-            control.Goodbye: self._on_goodbye,
-            control.WorkerDied: self._on_worker_died,
-            control.Warn: self._on_warn,
-            tasks.LogLines: self._on_log_lines,
-        }
+        self.add_handlers(
+            {
+                tasks.TaskReply: self.tasks.on_reply,
+                tasks.TasksReturned: self.tasks.on_tasks_returned,
+                tasks.RequestCancel: self.tasks.on_request_cancel,
+                tasks.ReleasePins: self.tasks.on_release_pins,
+                control.LeaseGranted: self.tasks.on_lease_granted,
+                control.LeaseRefused: self.tasks.on_lease_refused,
+                control.RevokeLease: self.tasks.on_revoke_lease,
+                objects.GetObjects: self.objects.on_get_objects,
+                objects.ObjectReady: self.objects.on_object_ready,
+                objects.CancelGet: self.objects.on_cancel_get,
+                objects.AddBorrowers: self.objects.on_add_borrowers,
+                objects.BorrowersAdded: self.objects.on_borrowers_added,
+                objects.RemoveBorrowers: self.objects.on_remove_borrowers,
+                objects.FreeSegments: self.objects.on_free_segments,
+                control.Reply: self.head_client.on_reply,
+                control.DriverRegistered: self.head_client.on_reply,
+                control.Published: self.head_client.on_published,
+                control.Hello: self._on_hello,
+                control.Goodbye: self._on_goodbye,
+                control.WorkerDied: self._on_worker_died,
+                control.Warn: self._on_warn,
+                tasks.LogLines: self._on_log_lines,
+            }
+        )
 
     # -- mail out --------------------------------------------------------------------------------------------------
 
@@ -180,11 +186,10 @@ class CoreWorker:
         for message in envelope.messages:
             handlers[type(message)](sender, message)
         if self.after_batch:
-            dispatch = self.tasks.submission.dispatch
-            classes = list(self.after_batch)
-            self.after_batch.clear()
-            for scheduling_class in classes:
-                dispatch(scheduling_class)
+            todo = self.after_batch
+            self.after_batch = {}
+            for item, action in todo.items():
+                action(item)
 
     def _on_hello(self, sender: bytes, message: control.Hello) -> None:
         self._peers[sender] = message
@@ -217,23 +222,35 @@ class CoreWorker:
 
     def _on_worker_died(self, sender: bytes, message: control.WorkerDied) -> None:
         worker_id = message.worker_id
-        if worker_id in self.dead or worker_id in self._deaths:
+        if worker_id in self.dead:
             return
-        # The notice came from the head; replies of the dead process come on another connection and may still be under way.
-        self._deaths[worker_id] = [message, 0]
-        self.reactor.call_later(DRY_INTERVAL, lambda: self._look_for_last_words(worker_id))
+        self.after_last_words(worker_id, lambda: self._bury(message))
 
-    def _look_for_last_words(self, worker_id: bytes) -> None:
-        record = self._deaths[worker_id]
-        if self.transport.pending():
-            record[1] = 0
+    def after_last_words(self, worker_id: bytes, action: Callable[[], None]) -> None:
+        """Do something about the death of a process (under the lock), after everything it had sent was handled.
+
+        The news came from the head; replies of the dead process come on another connection and may still be under way. They have all
+        been read when it said Goodbye, or when the inbox was found dry twice.
+        """
+        actions = self._deaths.get(worker_id)
+        if actions is not None:
+            actions.append(action)
+        elif worker_id not in self._peers:
+            action()  # it said Goodbye, or never said anything
         else:
-            record[1] += 1
-        if record[1] < 2:
-            self.reactor.call_later(DRY_INTERVAL, lambda: self._look_for_last_words(worker_id))
+            self._deaths[worker_id] = [action]
+            self.reactor.call_later(DRY_INTERVAL, lambda: self._look_for_last_words(worker_id, 0))
+
+    def _look_for_last_words(self, worker_id: bytes, dry: int) -> None:
+        dry = 0 if self.transport.pending() else dry + 1
+        if dry < 2:
+            self.reactor.call_later(DRY_INTERVAL, lambda: self._look_for_last_words(worker_id, dry))
             return
-        del self._deaths[worker_id]
-        message: control.WorkerDied = record[0]
+        for action in self._deaths.pop(worker_id):
+            action()
+
+    def _bury(self, message: control.WorkerDied) -> None:
+        worker_id = message.worker_id
         self.dead[worker_id] = message
         self._watched.discard(worker_id)
         self.transport.forget(worker_id)
@@ -258,6 +275,7 @@ class CoreWorker:
             self.head_lost = reason
             self.head_client.fail_all(reason)
             self.tasks.fail_all(reason)
+            self.actors.fail_all(reason)
             self.objects.fail_all(reason)
         self.transport.wake()
 

@@ -11,28 +11,21 @@ before a function of unknown or long duration everything collected is sent, so t
 from __future__ import annotations
 
 import os
-import pickle
 import signal
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from miniray import exceptions
 from miniray.messages import control, tasks
-from miniray.messages.objects import KIND_ERROR, Address, Handover, Payload
-from miniray.messages.tasks import FunctionExport, TaskExtras, TaskPush, TaskReply
+from miniray.messages.objects import Address
+from miniray.messages.tasks import TaskPush, TaskReply
 from miniray.processes import current
+from miniray.processes.actor_executor import ActorExecutor
 from miniray.processes.reactor import Waiter
-from miniray.state_machines.reference_counter import ObjectEntry
+from miniray.processes.task_runner import TaskRunner, WorkerExit, extras_of
 from miniray.state_machines.task_submission import UNKNOWN, FunctionStats
 from miniray.system import process_title
-from miniray.system.serialization import deserialize, serialize
-from miniray.task_errors import from_wire, make_dependency_error, make_task_error, to_wire
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -41,8 +34,6 @@ if TYPE_CHECKING:
 #: A function estimated longer than this (seconds) does not start before earlier replies are sent.
 SHORT = 0.001
 
-_NO_EXTRAS = TaskExtras()
-_decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
 _perf_counter = time.perf_counter
 
 
@@ -54,8 +45,8 @@ class Executor:
         self._output = output
         self._queue: deque[tuple[Address, TaskPush]] = deque()
         self._work = Waiter()
-        self._functions: dict[bytes, Callable[..., Any]] = {}
-        self._exports: dict[bytes, FunctionExport] = {}
+        self.runner = TaskRunner(core)
+        self.actor: ActorExecutor | None = None
         self._stats: dict[bytes, FunctionStats] = {}
         self._calls: dict[bytes, int] = {}
         self._running: TaskPush | None = None
@@ -63,12 +54,9 @@ class Executor:
         self._interruptible = b""  #: the task whose user code is on the main thread's stack now
         self._interrupting = b""  #: the task that is to be interrupted
         self._blocked = 0
-        self._return_pins: dict[bytes, tuple[bytes, list[ObjectEntry]]] = {}
         self._main_thread = threading.get_ident()
         self._exit_reason: str | None = None
-        self._known_job = b""
         self._title = ""  #: the task named in the process title; "": idle
-        self.adopt_job: Callable[[bytes], None] = lambda job_id: None
         core.executor = self
         core.add_handlers(
             {
@@ -76,7 +64,9 @@ class Executor:
                 tasks.TaskPush: self.on_push,
                 tasks.StealTasks: self.on_steal,
                 tasks.CancelTask: self.on_cancel,
-                tasks.AcknowledgeReplies: self.on_acknowledge,
+                tasks.AcknowledgeReplies: self.runner.on_acknowledge,
+                tasks.SkipSequence: self.on_skip,
+                control.ExitActor: self.on_exit_actor,
                 control.Exit: self.on_exit,
             }
         )
@@ -106,6 +96,15 @@ class Executor:
             if core.closed:
                 return "closed"
 
+    def is_quiet(self) -> bool:
+        """Whether the main thread has nothing to run."""
+        return not self._queue and self._running is None
+
+    def relay_output(self, push: TaskPush) -> None:
+        """Mail what a call has printed, before its reply (under the lock)."""
+        if self._output.dirty:
+            self._output.relay(push.name)
+
     def settle(self) -> None:
         """Before the leader blocks, and after what had piled up was sent (under the lock): relay what was printed."""
         self._output.relay()
@@ -114,25 +113,47 @@ class Executor:
         """Nothing has happened for some milliseconds (under the lock)."""
         if self._title and self._running is None:
             self._title = ""
-            process_title.set_title("ray::IDLE")
+            process_title.set_title("ray::" + (self.actor.class_name if self.actor is not None else "IDLE"))
 
     # -- messages (under the lock) -------------------------------------------------------------------------------------
 
-    def on_function_export(self, sender: bytes, message: FunctionExport) -> None:
-        """A function that later pushes name."""
-        self._exports.setdefault(message.function_id, message)
-        self._core.tasks.note_export(message)
+    def on_function_export(self, sender: bytes, message: tasks.FunctionExport) -> None:
+        """A function or class that later pushes name."""
+        self.runner.add_export(message)
 
     def on_push(self, sender: bytes, message: TaskPush) -> None:
         """A task to run."""
         owner = self._core.peer(sender)
         if owner is None:
             return
+        if message.kind == tasks.ACTOR_TASK:
+            if self.actor is None:
+                reply = TaskReply(message.task_id, tasks.REFUSED, [], 0.0, error="This worker is no actor.")
+                self._core.post(owner, reply, True)
+            else:
+                self.actor.arrived(owner, message)
+            return
         if self._blocked:
             self._core.post(owner, tasks.TasksReturned([message.task_id], True), True)
             return
-        self._queue.append((owner, message))
+        self.enqueue(owner, message)
+
+    def enqueue(self, owner: Address, push: TaskPush) -> None:
+        """Let the main thread run this after what waits already (under the lock)."""
+        self._queue.append((owner, push))
         self._work.finish()
+
+    def on_skip(self, sender: bytes, message: tasks.SkipSequence) -> None:
+        """A caller of the actor will not use that sequence number."""
+        if self.actor is not None:
+            self.actor.skipped(sender, message.sequence_number)
+
+    def on_exit_actor(self, sender: bytes, message: control.ExitActor) -> None:
+        """No handle is left: the actor ends once its queued calls have run."""
+        if self.actor is not None:
+            self.actor.finish(message.reason)
+        else:
+            self.leave(message.reason)
 
     def on_steal(self, sender: bytes, message: tasks.StealTasks) -> None:
         """The owner wants back what has not begun, last ones first."""
@@ -156,9 +177,10 @@ class Executor:
             owner, push = item
             if push.task_id == message.task_id:
                 self._queue.remove(item)
-                reply = TaskReply(push.task_id, tasks.CANCELLED, [], 0.0, attempt=push.attempt)
-                self._core.post(owner, reply, True)
+                self._core.post(owner, self.runner.cancelled(push), True)
                 return
+        if self.actor is not None and self.actor.cancel(sender, message):
+            return
         running = self._running
         if running is None or running.task_id != message.task_id:
             return
@@ -169,23 +191,15 @@ class Executor:
             self._output.relay()
             self._core.flush()
             os.kill(os.getpid(), signal.SIGKILL)
+        if running.kind != tasks.NORMAL_TASK:
+            return  # a plain actor's method sees it by `is_canceled()`
         self._interrupting = message.task_id
         self._interrupt_main_thread()
-
-    def on_acknowledge(self, sender: bytes, message: tasks.AcknowledgeReplies) -> None:
-        """The caller has registered the refs inside our returns."""
-        for task_id in message.task_ids:
-            pinned = self._return_pins.pop(task_id, None)
-            if pinned is not None:
-                self._core.objects.counter.release_submitted(pinned[1])
 
     def on_process_died(self, worker_id: bytes) -> None:
         """An owner is gone: its tasks and what we pinned for it are nobody's any more."""
         self._queue = deque(item for item in self._queue if item[0].worker_id != worker_id)
-        for task_id, (owner, pinned) in list(self._return_pins.items()):
-            if owner == worker_id:
-                del self._return_pins[task_id]
-                self._core.objects.counter.release_submitted(pinned)
+        self.runner.on_process_died(worker_id)
 
     def on_exit(self, sender: bytes, message: control.Exit) -> None:
         """The head wants this worker to leave."""
@@ -229,9 +243,13 @@ class Executor:
                 return
             core.post(core.head, control.WorkerBlocked(True), True)
             by_owner: dict[bytes, tuple[Address, list[bytes]]] = {}
+            kept: deque[tuple[Address, TaskPush]] = deque()
             for owner, push in self._queue:
-                by_owner.setdefault(owner.worker_id, (owner, []))[1].append(push.task_id)
-            self._queue.clear()
+                if push.kind == tasks.NORMAL_TASK:
+                    by_owner.setdefault(owner.worker_id, (owner, []))[1].append(push.task_id)
+                else:
+                    kept.append((owner, push))
+            self._queue = kept
             for owner, ids in by_owner.values():
                 core.post(owner, tasks.TasksReturned(ids, True), True)
 
@@ -251,9 +269,14 @@ class Executor:
         if core._dirty and self._estimate(push) > SHORT:
             with core.lock:
                 core.flush()
-        extras = _decode_extras(push.options) if push.options else _NO_EXTRAS
+        extras = extras_of(push)
         context = current.TaskContext(push.task_id, push.name, push.depth, attempt=push.attempt)
         context.resources = extras.resources
+        if push.kind != tasks.NORMAL_TASK:
+            context.actor_id = push.task_id[8:24]
+            if self.actor is not None:
+                context.resources = self.actor.resources
+                self.actor._contexts[push.task_id] = context
         self._running = push
         if push.name != self._title:
             self._title = push.name
@@ -262,8 +285,8 @@ class Executor:
         token = current.task_context.set(context)
         start = _perf_counter()
         try:
-            reply = self._run(owner, push, extras, context)
-        except _WorkerExit as leaving:
+            reply = self._run(owner, push, context)
+        except WorkerExit as leaving:
             with core.lock:
                 self._output.relay(push.name)
                 core.flush()
@@ -273,10 +296,11 @@ class Executor:
             self._interruptible = b""
             self._running = None
             current.task_context.reset(token)
+            if self.actor is not None:
+                self.actor._contexts.pop(push.task_id, None)
         core.reactor.interrupt_pending = False
         self._interrupting = b""
         reply.duration = _perf_counter() - start
-        reply.attempt = push.attempt
         if extras.max_calls:
             calls = self._calls[push.function_id] = self._calls.get(push.function_id, 0) + 1
             reply.worker_exiting = calls >= extras.max_calls
@@ -284,8 +308,10 @@ class Executor:
             if self._output.dirty:
                 self._output.relay(push.name)
             if push.ref_arguments or (push.arguments is not None and push.arguments.contained):
-                self._note_kept(owner, push, reply)
+                self.runner.note_kept(owner, push, reply)
             core.post(owner, reply, not self._queue)
+            if self.actor is not None:
+                self.actor.check_finished()
             if reply.worker_exiting:
                 self._hand_back_queue()
                 self.leave("max_calls")
@@ -304,192 +330,32 @@ class Executor:
             self._core.post(owner, tasks.TasksReturned([push.task_id], False))
         self._queue.clear()
 
-    def _run(self, owner: Address, push: TaskPush, extras: TaskExtras, context: current.TaskContext) -> TaskReply:
-        core = self._core
-        result: Any = None
-        args: tuple[Any, ...] = ()
-        kwargs: dict[str, Any] = {}
+    def _run(self, owner: Address, push: TaskPush, context: current.TaskContext) -> TaskReply:
+        runner = self.runner
         try:
-            if push.job_id != self._known_job:
-                self.adopt_job(push.job_id)
-                self._known_job = push.job_id
-            function = self._function(push.function_id)
+            runner.enter_job(push)
+            if push.kind == tasks.NORMAL_TASK:
+                function = runner.load(push.function_id)
+            elif push.kind == tasks.ACTOR_TASK:
+                assert self.actor is not None
+                function = self.actor.method(push)
+            else:
+                self.actor = ActorExecutor(self._core, self, push)
+                function = self.actor.create
             context.function = function
+            # From here to the result a cancellation interrupts.
             self._interruptible = push.task_id
-            args, kwargs = self._arguments(push)
+            args, kwargs = runner.arguments(push)
             result = function(*args, **kwargs)
             self._interruptible = b""
             del args, kwargs
-            values = _split_returns(result, push)
-            del result
-            return self._reply(owner, push, values)
-        except KeyboardInterrupt:
-            return TaskReply(push.task_id, tasks.CANCELLED, [], 0.0)
-        except SystemExit as error:
-            raise _WorkerExit(f"exit code {error.code}") from None
-        except _ArgumentFailed as failed:
-            error_ = make_dependency_error(push.name, failed.error, pid=core.pid, ip=core.node_ip)
-            return self._failure(push, error_, False)
+            if context.cancelled:
+                return runner.cancelled(push)
+            if self.actor is not None and self.actor.ended:
+                raise WorkerExit(self._exit_reason or "exit_actor")
+            return runner.succeeded(owner, push, result)
+        except WorkerExit:
+            raise
         except BaseException as error:
             self._interruptible = b""
-            retryable = _may_retry(error, extras)
-            # The task's variables stay alive in the traceback; the error that travels holds none of them.
-            task_error = make_task_error(push.name, error, pid=core.pid, ip=core.node_ip, proctitle="ray::" + push.name)
-            error.with_traceback(None)  # not by assignment: a frozen dataclass refuses that
-            return self._failure(push, task_error, retryable)
-
-    def _failure(self, push: TaskPush, error: BaseException, retryable: bool) -> TaskReply:
-        payload = Payload(KIND_ERROR, to_wire(error))
-        returns = [payload] * push.num_returns
-        return TaskReply(push.task_id, tasks.FAILED, returns, 0.0, retryable)
-
-    def _function(self, function_id: bytes) -> Callable[..., Any]:
-        function = self._functions.get(function_id)
-        if function is None:
-            export = self._exports.get(function_id)
-            if export is None:
-                raise exceptions.RaySystemError(f"The function {function_id.hex()} did not reach this worker.")
-            for entry in export.sys_path:
-                if entry not in sys.path:
-                    sys.path.append(entry)
-            payload = export.payload
-            pickled = payload.data if payload.data is not None else self._core.objects.decode(payload)
-            try:
-                function = pickle.loads(pickled)
-            except Exception as error:
-                function = _failing(error)
-            self._functions[function_id] = function
-        return function
-
-    def _arguments(self, push: TaskPush) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        payload = push.arguments
-        if payload is None:
-            return (), {}
-        args, kwargs = (
-            deserialize(payload.kind, payload.data) if payload.data is not None else self._core.objects.decode(payload)
-        )
-        if push.ref_arguments:
-            listed = list(args)
-            values: dict[bytes, Any] = {}
-            for argument in push.ref_arguments:
-                if argument.object_id in values:
-                    value = values[argument.object_id]
-                elif argument.payload.kind == KIND_ERROR:
-                    assert argument.payload.data is not None
-                    raise _ArgumentFailed(from_wire(argument.payload.data))
-                else:
-                    value = values[argument.object_id] = self._core.objects.decode(argument.payload)
-                if isinstance(argument.key, int):
-                    listed[argument.key] = value
-                else:
-                    kwargs[argument.key] = value
-            args = tuple(listed)
-        return args, kwargs
-
-    def _reply(self, owner: Address, push: TaskPush, values: list[Any]) -> TaskReply:
-        returns: list[Payload] = []
-        pinned: list[ObjectEntry] = []
-        try:
-            for value in values:
-                serialized = serialize(value)
-                payload, inner = self._core.objects.to_payload(serialized)
-                returns.append(payload)
-                if inner:
-                    pinned += inner
-        except BaseException:
-            with self._core.lock:
-                for payload in returns:
-                    self._core.objects.discard(payload)
-            raise
-        reply = TaskReply(push.task_id, tasks.FINISHED, returns, 0.0)
-        if pinned:
-            reply.unacknowledged = True
-            with self._core.lock:
-                for entry in pinned:
-                    entry.submitted += 1
-                self._return_pins[push.task_id] = (owner.worker_id, pinned)
-        return reply
-
-    def _note_kept(self, owner: Address, push: TaskPush, reply: TaskReply) -> None:
-        """Which refs from the arguments are still held here: register them, and tell the owner what to keep pinned."""
-        contained: list[Handover] = []
-        if push.arguments is not None and push.arguments.contained:
-            contained += push.arguments.contained
-        for argument in push.ref_arguments or ():
-            if argument.payload.contained:
-                contained += argument.payload.contained
-        if not contained:
-            return
-        core = self._core
-        core.objects.drain()
-        counter = core.objects.counter
-        held: dict[bytes, ObjectEntry] = {}
-        for item in contained:
-            entry = counter.objects.get(item.object_id)
-            if entry is not None and entry.owner is not None and not entry.registered and entry.in_use():
-                held[item.object_id] = entry
-        if held:
-            counter.registered_with(held.values(), owner.worker_id)
-            others = [entry for entry in held.values() if not entry.registered]
-            if others:
-                reply.kept = [entry.object_id for entry in others]
-                counter.register(others, None, (owner, tasks.ReleasePins(push.task_id)))
-
-
-class _ArgumentFailed(Exception):
-    """An argument of the task holds an error: the task does not run."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class _WorkerExit(BaseException):
-    """User code asked the process to exit."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
-def _failing(error: Exception) -> Callable[..., Any]:
-    """Stands for a function that cannot be loaded: every call raises why."""
-
-    def function(*args: Any, **kwargs: Any) -> Any:
-        raise error
-
-    return function
-
-
-def _split_returns(result: Any, push: TaskPush) -> list[Any]:
-    count = push.num_returns
-    if count == 1:
-        return [result]
-    if count == 0:
-        if result is not None:
-            import logging
-
-            logging.getLogger("miniray").warning(
-                "Task with num_returns=0 returned a value of type %s, which is dropped.", type(result).__name__
-            )
-        return []
-    try:
-        values = list(result)
-    except TypeError:
-        raise ValueError(
-            f"Functions with @ray.remote(num_returns={count}) must return a list or tuple of {count} values, "
-            f"not {type(result).__name__}."
-        ) from None
-    if len(values) != count:
-        raise ValueError(f"Task returned {len(values)} objects, but num_returns={count}.")
-    return values
-
-
-def _may_retry(error: BaseException, extras: TaskExtras) -> bool:
-    if not extras.retry_exceptions:
-        return False
-    if not extras.retry_exception_types:
-        return True
-    try:
-        kinds = pickle.loads(extras.retry_exception_types)
-    except Exception:
-        return False
-    return isinstance(error, kinds)
+            return runner.failed(push, extras_of(push), error)

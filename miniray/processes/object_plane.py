@@ -19,6 +19,7 @@ from miniray import exceptions
 from miniray.messages import control, objects
 from miniray.messages.objects import KIND_ERROR, Address, Handover, Location, Payload
 from miniray.processes import current
+from miniray.processes.actor_plane import OwnedActor
 from miniray.processes.memory_quota import MemoryQuota
 from miniray.processes.reactor import Waiter
 from miniray.refs import ObjectRef
@@ -361,8 +362,11 @@ class ObjectPlane:
     def free_value(self, entry: ObjectEntry) -> None:
         """Effect: nobody holds this owned object any more."""
         payload = entry.payload
-        if payload is not None and payload.location is not None:
-            self.free_location(payload.location, recyclable=not entry.shared)
+        if payload is not None:
+            if payload.location is not None:
+                self.free_location(payload.location, recyclable=not entry.shared)
+        elif isinstance(entry.producer, OwnedActor):
+            self._core.actors.out_of_scope(entry.producer)
 
     def free_location(self, location: Location, recyclable: bool) -> None:
         """Give back a place in shared memory: to this process's own store, or to the process that wrote it."""

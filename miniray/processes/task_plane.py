@@ -23,6 +23,7 @@ from miniray.messages.objects import KIND_ERROR, Payload
 from miniray.messages.tasks import FunctionExport, RefArgument, TaskExtras, TaskPush
 from miniray.processes import current
 from miniray.refs import ObjectRef
+from miniray.state_machines.actor_submission import ActorCall
 from miniray.state_machines.reference_counter import ObjectEntry
 from miniray.state_machines.task_submission import (
     DONE,
@@ -101,6 +102,7 @@ class TaskPlane:
     def use_job(self, job_id: bytes) -> None:
         """The job is known now: task ids carry it."""
         self.next_task_id = TaskIdGenerator(job_id, os.urandom(16))
+        self._core.actors.use_job(job_id)
 
     # -- functions -------------------------------------------------------------------------------------------------
 
@@ -168,21 +170,7 @@ class TaskPlane:
         inner: list[ObjectEntry] | None = None
         arguments: Payload | None = None
         if args or kwargs:
-            for index, value in enumerate(args):
-                if type(value) is ObjectRef:
-                    core.objects._check_ref(value)
-                    if refs is None:
-                        refs = []
-                    refs.append((index, value))
-            if kwargs:
-                for key, value in kwargs.items():
-                    if type(value) is ObjectRef:
-                        core.objects._check_ref(value)
-                        if refs is None:
-                            refs = []
-                        refs.append((key, value))
-            if refs is not None:
-                args, kwargs = _without_refs(args, kwargs, refs)
+            refs, args, kwargs = self.split_refs(args, kwargs)
             arguments, inner = self.encode_arguments(args, kwargs, binding.what)
         push = TaskPush(
             self.next_task_id(),
@@ -206,7 +194,7 @@ class TaskPlane:
                 objects.drain()
             self.pending[push.task_id] = task
             # Sent first: what follows is done while the worker begins. The reply waits for the lock.
-            if refs is None and inner is None:
+            if not refs and inner is None:
                 self.submission.ready(task)
             else:
                 self._pin(task, refs or [], inner or [])
@@ -220,6 +208,31 @@ class TaskPlane:
         if core.reactor.interrupt_pending:
             core.reactor._raise_interrupt()
         return result
+
+    def split_refs(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[list[tuple[int | str, ObjectRef[Any]]], tuple[Any, ...], dict[str, Any]]:
+        """The top-level refs with their places, and the arguments with None in those places: values travel beside.
+
+        Raises:
+            ValueError: a ref of another session.
+        """
+        refs: list[tuple[int | str, ObjectRef[Any]]] = []
+        for index, value in enumerate(args):
+            if type(value) is ObjectRef:
+                refs.append((index, value))
+        if kwargs:
+            refs += [(key, value) for key, value in kwargs.items() if type(value) is ObjectRef]
+        if refs:
+            listed, named = list(args), dict(kwargs)
+            for key, ref in refs:
+                self._core.objects._check_ref(ref)
+                if isinstance(key, int):
+                    listed[key] = None
+                else:
+                    named[key] = None
+            args, kwargs = tuple(listed), named
+        return refs, args, kwargs
 
     def encode_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
@@ -337,23 +350,35 @@ class TaskPlane:
     def on_reply(self, sender: bytes, message: tasks.TaskReply) -> None:
         """A pushed task is done."""
         task = self.pending.get(message.task_id)
-        if task is None or task.state != PUSHED or task.attempt != message.attempt:
-            return
         core = self._core
+        if task is None:
+            core.actors.on_reply(sender, message)
+            return
+        if task.state != PUSHED or task.attempt != message.attempt:
+            return
         self.submission.finished(task, message.duration)
-        core.after_batch[task.scheduling_class] = None
+        core.after_batch[task.scheduling_class] = self.submission.dispatch
         if message.worker_exiting:
             self.submission.worker_leaving(sender)
         if message.status == tasks.FAILED and message.retryable and self._retry(task):
             return
         del self.pending[message.task_id]
-        objects = core.objects
-        entries = objects.entries
+        self.settle_reply(sender, task, message)
+        dependencies = task.dependencies
+        if dependencies:
+            task.dependencies = None
+            task.arguments = None
+            self.release_pins_of(message.task_id, dependencies, message.kept)
+
+    def settle_reply(self, sender: bytes, task: PendingTask | ActorCall, message: tasks.TaskReply) -> None:
+        """Give the returns of a task, or of an actor's call, what the reply says."""
+        objects = self._core.objects
         if message.status == tasks.REFUSED:
             self._settle_failure(task, exceptions.RaySystemError(message.error))
         elif message.status == tasks.CANCELLED or (task.cancelled and message.status == tasks.FAILED):
             self._settle_failure(task, cancelled_error(task))
         else:
+            entries = objects.entries
             for wanted, payload in zip(task.returns, message.returns):
                 if entries.get(wanted.object_id) is wanted:
                     objects.fulfil(wanted, payload)
@@ -361,7 +386,6 @@ class TaskPlane:
                     objects.discard(payload)
             if message.unacknowledged:
                 self._acknowledge(sender, task, message)
-        self._unpin(task, message.kept)
 
     def _retry(self, task: PendingTask) -> bool:
         if task.cancelled or task.retries_left == 0:
@@ -371,7 +395,7 @@ class TaskPlane:
         self.submission.requeue(task)
         return True
 
-    def _acknowledge(self, sender: bytes, task: PendingTask, message: tasks.TaskReply) -> None:
+    def _acknowledge(self, sender: bytes, task: PendingTask | ActorCall, message: tasks.TaskReply) -> None:
         """The returns hold refs which the worker pins: register as their borrower, then let it unpin them."""
         counter = self._core.objects.counter
         peer = self._core.peer(sender)
@@ -385,17 +409,15 @@ class TaskPlane:
         if counter.register(register, None, ticket) and peer is not None:
             self._core.post(peer, ticket[1])
 
-    def _unpin(self, task: PendingTask, kept: Iterable[bytes] | None) -> None:
-        dependencies = task.dependencies
-        if not dependencies:
-            return
-        task.dependencies = None
-        task.arguments = None
+    def release_pins_of(
+        self, task_id: bytes, dependencies: list[ObjectEntry], kept: Iterable[bytes] | None = None
+    ) -> None:
+        """A task is done with its arguments; those it `kept` stay pinned until the worker has registered them."""
         counter = self._core.objects.counter
         if kept:
             ids = set(kept)
             held = [entry for entry in dependencies if entry.object_id in ids]
-            self._kept[task.push.task_id] = held
+            self._kept[task_id] = held
             dependencies = [entry for entry in dependencies if entry.object_id not in ids]
         counter.release_submitted(dependencies)
 
@@ -416,10 +438,12 @@ class TaskPlane:
         self.pending.pop(task.push.task_id, None)
         self.submission.drop(task)
         self._settle_failure(task, error)
-        self._unpin(task, None)
+        if task.dependencies:
+            self.release_pins_of(task.push.task_id, task.dependencies)
+            task.dependencies = None
+            task.arguments = None
 
-    def _settle_failure(self, task: PendingTask, error: BaseException) -> None:
-        task.state = DONE
+    def _settle_failure(self, task: PendingTask | ActorCall, error: BaseException) -> None:
         for entry in task.returns:
             self._core.objects.fail(entry, error)
 
@@ -469,13 +493,21 @@ class TaskPlane:
         with core.lock:
             if entry.owner is not None:
                 core.post(entry.owner, tasks.RequestCancel(entry.object_id, force, recursive), True)
+            elif isinstance(entry.producer, ActorCall):
+                if force:
+                    raise ValueError("force=True is not supported for actor tasks.")
+                core.actors.cancel_call(entry.producer, recursive)
             elif isinstance(entry.producer, PendingTask):
                 self.cancel_task(entry.producer, force, recursive)
 
     def on_request_cancel(self, sender: bytes, message: tasks.RequestCancel) -> None:
         """A borrower cancels a task of ours."""
         entry = self._core.objects.entries.get(message.object_id)
-        if entry is not None and isinstance(entry.producer, PendingTask):
+        if entry is None:
+            return
+        if isinstance(entry.producer, ActorCall):
+            self._core.actors.cancel_call(entry.producer, message.recursive)
+        elif isinstance(entry.producer, PendingTask):
             self.cancel_task(entry.producer, message.force, message.recursive)
 
     def cancel_task(self, task: PendingTask, force: bool, recursive: bool) -> None:
@@ -495,6 +527,9 @@ class TaskPlane:
         for task in list(self.pending.values()):
             if task.push.parent_task_id == task_id:
                 self.cancel_task(task, force, True)
+        for call in list(self._core.actors.calls.values()):
+            if call.push.parent_task_id == task_id:
+                self._core.actors.cancel_call(call, True)
 
     # -- blocking --------------------------------------------------------------------------------------------------
 
@@ -517,21 +552,7 @@ class TaskPlane:
             executor.unblock()
 
 
-def _without_refs(
-    args: tuple[Any, ...], kwargs: dict[str, Any], refs: list[tuple[int | str, ObjectRef[Any]]]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with None where refs stand: their values travel beside."""
-    listed = list(args)
-    named = dict(kwargs)
-    for key, _ in refs:
-        if isinstance(key, int):
-            listed[key] = None
-        else:
-            named[key] = None
-    return tuple(listed), named
-
-
-def cancelled_error(task: PendingTask) -> exceptions.TaskCancelledError:
+def cancelled_error(task: PendingTask | ActorCall) -> exceptions.TaskCancelledError:
     """The error of a task that was cancelled."""
     from miniray.ids import TaskID
 

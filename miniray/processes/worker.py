@@ -65,7 +65,7 @@ def main(payload: bytes) -> None:
     output = WorkerOutput(core, config.out_file.format(pid=pid), config.err_file.format(pid=pid))
     executor = Executor(core, output)
     core.reactor.on_idle = executor.idle
-    executor.adopt_job = lambda job_id: _adopt_job(core, output, job_id)
+    executor.runner.adopt_job = lambda job_id: _adopt_job(core, output, job_id)
 
     def head_gone() -> None:
         # A worker of a dead session has nobody to work for; user code may be running and cannot be waited for.
@@ -107,6 +107,8 @@ def _leave(core: CoreWorker, watcher: lifeline.LifelineWatcher, reason: str) -> 
     """An orderly end: objects stay behind for the node, everybody is told, threads of the user are not waited for."""
     import atexit
 
+    if core.actor is not None:
+        core.actor.shut_down()
     try:
         atexit._run_exitfuncs()
     except BaseException:

@@ -1,0 +1,456 @@
+"""Actors as their callers see them: create, call, watch, kill.
+
+An actor's handles are counted like refs: each actor has a *handle object* (the return of its creation task), owned by the process
+that created the actor; handles are refs to it, and travel by the same rule of hand-over (`state_machines.reference_counter`). When
+the last one anywhere is gone, the owner tells the head. A call that is not done counts as a handle. Handles that came by name are
+weak: they count nothing.
+
+Where an actor is and whether it lives is the head's news (`ActorState`); calls go to the actor's process directly, and are
+decided on by `state_machines.actor_submission`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from miniray import exceptions
+from miniray.ids import ActorIdGenerator, actor_creation_task_id
+from miniray.messages import control, tasks
+from miniray.messages.control import ActorSpec, LeaseSpec
+from miniray.messages.objects import Address, Payload
+from miniray.messages.tasks import RefArgument, TaskPush
+from miniray.processes import actor_errors, current
+from miniray.processes.task_plane import Export, cancelled_error
+from miniray.refs import ObjectRef
+from miniray.state_machines.actor_submission import ActorCall, ActorClient
+from miniray.state_machines.reference_counter import ObjectEntry
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+
+#: Seconds that calls which were under way when a restarting actor's process died wait to hear how the restart ends.
+RESTART_NEWS = 1.0
+
+
+class OwnedActor:
+    """The owner's record of an actor: the producer of its handle object."""
+
+    __slots__ = ("actor_id", "dependencies", "refs", "spec", "unready")
+
+    def __init__(self, actor_id: bytes, spec: ActorSpec) -> None:
+        self.actor_id = actor_id
+        self.spec = spec
+        self.unready = 0
+        self.dependencies: list[ObjectEntry] = []
+        self.refs: list[tuple[int | str, ObjectEntry]] = []
+
+
+def handle_object_id(actor_id: bytes) -> bytes:
+    """The id of the object whose refs are the actor's handles."""
+    return actor_creation_task_id(actor_id) + b"\x01\0\0\0"
+
+
+class ActorPlane:
+    """The actors that one core worker has created or calls."""
+
+    def __init__(self, core: CoreWorker) -> None:
+        self._core = core
+        self.clients: dict[bytes, ActorClient] = {}
+        self.calls: dict[bytes, ActorCall] = {}
+        self._owned: dict[bytes, OwnedActor] = {}
+        self.next_actor_id = ActorIdGenerator(core.job_id, os.urandom(16))
+        core.add_handlers({control.ActorState: self.on_actor_state})
+
+    def use_job(self, job_id: bytes) -> None:
+        """The job is known now: actor ids carry it."""
+        self.next_actor_id = ActorIdGenerator(job_id, os.urandom(16))
+
+    # -- creating --------------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        export: Export,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        what: str,
+        class_name: str,
+        extras: bytes,
+        placement: LeaseSpec,
+        resources: dict[str, int],
+        name: str,
+        namespace: str,
+        detached: bool,
+        max_restarts: int,
+        get_if_exists: bool,
+        ordered: bool,
+        descriptor: bytes,
+        info: Any,
+    ) -> tuple[bytes, ObjectEntry | None, list[Any] | None]:
+        """Create an actor. Returns (its id, its handle object's entry, None).
+
+        With `get_if_exists` and a living actor of that name: (that one's id, None, the head's row of it).
+
+        Raises:
+            ActorAlreadyExistsError: the name is taken.
+            TypeError: an argument cannot be serialized.
+        """
+        core = self._core
+        context = current.task_context.get() or core.main_context
+        objects = core.objects
+        refs, args, kwargs = core.tasks.split_refs(args, kwargs)
+        arguments: Payload | None = None
+        inner: list[ObjectEntry] | None = None
+        if args or kwargs:
+            arguments, inner = core.tasks.encode_arguments(args, kwargs, what)
+        actor_id = self.next_actor_id()
+        push = TaskPush(
+            actor_creation_task_id(actor_id),
+            tasks.ACTOR_CREATION_TASK,
+            export.message.function_id,
+            core.job_id,
+            arguments,
+            1,
+            class_name + ".__init__",
+            depth=context.depth + 1,
+            parent_task_id=context.task_id,
+            options=extras,
+        )
+        spec = ActorSpec(
+            actor_id,
+            core.job_id,
+            core.address,
+            class_name,
+            name,
+            namespace,
+            detached,
+            max_restarts,
+            placement,
+            resources,
+            export.message,
+            push,
+            descriptor,
+            get_if_exists,
+        )
+        owned = OwnedActor(actor_id, spec)
+        with core.lock:
+            if core.head_lost:
+                raise exceptions.RaySystemError(core.head_lost)
+            entry = objects.counter.own(handle_object_id(actor_id))
+            entry.producer = owned
+            entry.local += 1  # for the handle that the caller makes
+            client = self.clients[actor_id] = ActorClient(actor_id, self, ordered)
+            client.info = info
+            self._owned[actor_id] = owned
+            owned.refs = [(key, ref._entry) for key, ref in refs]
+            top = {id(item): item for _, item in owned.refs}
+            owned.dependencies = [*top.values(), *(inner or [])]
+            for item in owned.dependencies:
+                item.submitted += 1
+            waiting = [item for item in top.values() if item.payload is None]
+            owned.unready = len(waiting)
+        if name:
+            row = self._register_name(owned)
+            if row is not None:
+                with core.lock:
+                    self._forget(actor_id)
+                    entry.local -= 1
+                    objects.counter.collect(entry)
+                return bytes(row[0]), None, row
+        with core.lock:
+            if not owned.unready:
+                self._send_creation(owned)
+            else:
+
+                def ready(_entry: ObjectEntry) -> None:
+                    owned.unready -= 1
+                    if owned.unready == 0:
+                        self._send_creation(owned)
+
+                pending = [item for item in waiting if item.payload is None]
+                owned.unready = len(pending)
+                for item in pending:
+                    item.waiters = [*(item.waiters or []), ready]
+                objects.request_values(pending)
+                if not pending:
+                    self._send_creation(owned)
+        return actor_id, entry, None
+
+    def _register_name(self, owned: OwnedActor) -> list[Any] | None:
+        """Reserve the name at the head, so that an error comes at once. Returns the row of an existing actor, or None."""
+        spec = owned.spec
+        owned.spec.creation.num_returns = -1
+        try:
+            return self._core.head_client.request(  # type: ignore[no-any-return]
+                lambda number: control.CreateActor(number, spec)
+            )
+        except BaseException:
+            with self._core.lock:
+                entry = self._core.objects.entries.get(handle_object_id(owned.actor_id))
+                self._forget(owned.actor_id)
+                if entry is not None:
+                    entry.local -= 1
+                    self._core.objects.counter.collect(entry)
+            raise
+        finally:
+            owned.spec.creation.num_returns = 1
+
+    def _forget(self, actor_id: bytes) -> None:
+        owned = self._owned.pop(actor_id, None)
+        self.clients.pop(actor_id, None)
+        if owned is not None:
+            self._unpin_creation(owned)
+            entry = self._core.objects.entries.get(handle_object_id(actor_id))
+            if entry is not None:
+                entry.producer = None
+
+    def _send_creation(self, owned: OwnedActor) -> None:
+        filled = []
+        for key, entry in owned.refs:
+            payload = entry.payload
+            assert payload is not None
+            if payload.location is not None:
+                entry.shared = True
+            filled.append(RefArgument(key, entry.object_id, payload))
+        owned.spec.creation.ref_arguments = filled or None
+        self._core.post(self._core.head, control.CreateActor(0, owned.spec), True)
+
+    def _unpin_creation(self, owned: OwnedActor) -> None:
+        dependencies, owned.dependencies = owned.dependencies, []
+        owned.refs = []
+        self._core.objects.counter.release_submitted(dependencies)
+
+    def out_of_scope(self, owned: OwnedActor) -> None:
+        """No handle is left anywhere (under the lock)."""
+        if not owned.spec.detached and not self._core.head_lost and not self._core.closed:
+            self._core.post(self._core.head, control.ActorOutOfScope(owned.actor_id), True)
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    def client(self, actor_id: bytes, ordered: bool, info: Any) -> ActorClient:
+        """The client of an actor that this process got a handle of; asks the head where it is."""
+        with self._core.lock:
+            client = self.clients.get(actor_id)
+            if client is None:
+                client = self.clients[actor_id] = ActorClient(actor_id, self, ordered)
+                client.info = info
+                self._core.post(self._core.head, control.WatchActor(actor_id), True)
+            return client
+
+    def on_actor_state(self, sender: bytes, message: control.ActorState) -> None:
+        """News of an actor."""
+        client = self.clients.get(message.actor_id)
+        if client is None:
+            return
+        if message.state in (control.RESTARTING, control.DEAD) and client.address is not None:
+            # Replies of the process that died may still be on their way.
+            self._core.after_last_words(client.address.worker_id, lambda: self._apply(client, message))
+        else:
+            self._apply(client, message)
+
+    def _apply(self, client: ActorClient, message: control.ActorState) -> None:
+        client.cause = message.cause
+        client.error = message.error
+        owned = self._owned.get(message.actor_id)
+        if message.state == control.ALIVE and message.worker is not None:
+            client.pid = message.worker.pid
+            client.node_id = message.worker.node_id
+            client.alive(message.incarnation, message.worker.address)
+            if owned is not None and owned.spec.max_restarts == 0:
+                self._unpin_creation(owned)
+        elif message.state == control.RESTARTING:
+            client.restarting()
+            if client.undecided:
+                self._core.reactor.call_later(RESTART_NEWS, client.give_up_waiting)
+        elif message.state == control.DEAD:
+            client.dead()
+            if owned is not None:
+                self._unpin_creation(owned)
+
+    # -- calling ---------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        client: ActorClient,
+        handle_entry: ObjectEntry | None,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        name: str,
+        what: str,
+        num_returns: int,
+        retries: int,
+        extras: bytes,
+        max_pending: int,
+    ) -> list[ObjectRef[Any]]:
+        """Call a method; returns the refs of its returns.
+
+        Raises:
+            TypeError: an argument cannot be serialized.
+            PendingCallsLimitExceeded: `max_pending` calls are not done yet.
+        """
+        core = self._core
+        context = current.task_context.get() or core.main_context
+        objects = core.objects
+        refs: list[tuple[int | str, ObjectRef[Any]]] = []
+        inner: list[ObjectEntry] | None = None
+        arguments: Payload | None = None
+        if args or kwargs:
+            refs, args, kwargs = core.tasks.split_refs(args, kwargs)
+            arguments, inner = core.tasks.encode_arguments(args, kwargs, what)
+        push = TaskPush(
+            core.tasks.next_task_id.for_actor(client.actor_id),
+            tasks.ACTOR_TASK,
+            b"",
+            core.job_id,
+            arguments,
+            num_returns,
+            name,
+            depth=context.depth + 1,
+            parent_task_id=context.task_id,
+            method=method,
+            options=extras,
+        )
+        call = ActorCall(push, client, retries)
+        with core.lock:
+            if core.head_lost:
+                raise exceptions.RaySystemError(core.head_lost)
+            if objects._released:
+                objects.drain()
+            if max_pending >= 0 and client.pending() >= max_pending:
+                raise exceptions.PendingCallsLimitExceeded(
+                    f"The task {what} could not be submitted to {client.info} because more than {max_pending} tasks are "
+                    f"queued on the actor. This limit can be adjusted with the `max_pending_calls` actor option."
+                )
+            self.calls[push.task_id] = call
+            result = []
+            for index in range(1, num_returns + 1):
+                entry = objects.counter.own(push.task_id + index.to_bytes(4, "little"))
+                entry.producer = call
+                call.returns.append(entry)
+                result.append(objects.make_ref(entry))
+            dependencies: list[ObjectEntry] = []
+            if handle_entry is not None:
+                dependencies.append(handle_entry)
+            if refs or inner:
+                self._pin(call, refs, inner or [], dependencies)
+            for entry in dependencies:
+                entry.submitted += 1
+            call.dependencies = dependencies
+            client.submit(call)
+        if core.reactor.interrupt_pending:
+            core.reactor._raise_interrupt()
+        return result
+
+    def _pin(
+        self,
+        call: ActorCall,
+        refs: list[tuple[int | str, ObjectRef[Any]]],
+        inner: list[ObjectEntry],
+        dependencies: list[ObjectEntry],
+    ) -> None:
+        top: dict[int, ObjectEntry] = {}
+        for _, ref in refs:
+            top[id(ref._entry)] = ref._entry
+        dependencies += [*top.values(), *inner]
+        call.arguments = [(key, ref._entry) for key, ref in refs]
+        waiting = [entry for entry in top.values() if entry.payload is None]
+        call.unready = len(waiting)
+        if not waiting:
+            return
+
+        def ready(_entry: ObjectEntry) -> None:
+            call.unready -= 1
+            if call.unready == 0:
+                call.client.ready(call)
+
+        for entry in waiting:
+            if entry.waiters is None:
+                entry.waiters = [ready]
+            else:
+                entry.waiters.append(ready)
+        self._core.objects.request_values(waiting)
+
+    # -- port of the machine ---------------------------------------------------------------------------------------
+
+    def push_call(self, client: ActorClient, call: ActorCall, urgent: bool) -> None:
+        """Effect: mail the call to the actor."""
+        push = call.push
+        if call.arguments:
+            filled = []
+            for key, entry in call.arguments:
+                payload = entry.payload
+                if payload.location is not None:
+                    entry.shared = True
+                filled.append(RefArgument(key, entry.object_id, payload))
+            push.ref_arguments = filled
+        push.attempt = call.attempt
+        self._core.post(client.address, push, urgent)
+
+    def fail_call(self, client: ActorClient, call: ActorCall) -> None:
+        """Effect: the call will not run (again)."""
+        self.calls.pop(call.push.task_id, None)
+        error = cancelled_error(call) if call.cancelled else actor_errors.error_of(client, call)
+        for entry in call.returns:
+            self._core.objects.fail(entry, error)
+        self._unpin(call)
+
+    def _unpin(self, call: ActorCall) -> None:
+        dependencies = call.dependencies
+        if dependencies:
+            call.dependencies = None
+            call.arguments = None
+            self._core.objects.counter.release_submitted(dependencies)
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def on_reply(self, sender: bytes, message: tasks.TaskReply) -> None:
+        """A call is done."""
+        call = self.calls.get(message.task_id)
+        if call is None or call.attempt != message.attempt:
+            return
+        client = call.client
+        core = self._core
+        if client.answered(message.task_id) is None:
+            return
+        if client.queue:
+            core.after_batch[client] = ActorClient.pump
+        if message.status == tasks.FAILED and message.retryable and call.retries_left != 0 and not call.cancelled:
+            if call.retries_left > 0:
+                call.retries_left -= 1
+            client.retry(call)
+            return
+        del self.calls[message.task_id]
+        core.tasks.settle_reply(sender, call, message)
+        dependencies = call.dependencies
+        if dependencies:
+            call.dependencies = None
+            call.arguments = None
+            core.tasks.release_pins_of(message.task_id, dependencies, message.kept)
+
+    # -- cancelling and killing --------------------------------------------------------------------------------------
+
+    def cancel_call(self, call: ActorCall, recursive: bool) -> None:
+        """Cancel a call in whatever state it is (under the lock)."""
+        if call.push.task_id not in self.calls:
+            return
+        if call.client.cancel(call):
+            self.fail_call(call.client, call)
+        else:
+            call.cancelled = True
+            address: Address | None = call.client.address
+            if address is not None:
+                self._core.post(address, tasks.CancelTask(call.push.task_id, False, recursive), True)
+
+    def kill(self, actor_id: bytes, no_restart: bool) -> None:
+        """Kill the actor's process."""
+        self._core.head_client.request(lambda number: control.KillActor(number, actor_id, no_restart))
+
+    def fail_all(self, reason: str) -> None:
+        """The session is lost."""
+        for call in list(self.calls.values()):
+            self.calls.pop(call.push.task_id, None)
+            for entry in call.returns:
+                self._core.objects.fail(entry, exceptions.RaySystemError(reason))

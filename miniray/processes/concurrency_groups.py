@@ -1,0 +1,132 @@
+"""Where the calls of a concurrent actor run: thread pools, and event loops in threads of their own, one per concurrency group."""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from miniray.messages.objects import Address
+from miniray.messages.tasks import TaskPush
+from miniray.processes import current
+
+if TYPE_CHECKING:
+    import asyncio
+
+Call = tuple[Address, TaskPush]
+
+
+class Group(Protocol):
+    """One concurrency group."""
+
+    def submit(self, call: Call) -> None:
+        """Run a call when there is room (called under the core worker's lock; must not block)."""
+
+
+class ThreadGroup:
+    """`size` threads that take calls from one queue; they start with the first calls and stay, with their thread-locals."""
+
+    def __init__(self, name: str, size: int, run: Callable[[Call], None]) -> None:
+        self._name = name
+        self._size = size
+        self._run = run
+        self._queue: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+
+    def submit(self, call: Call) -> None:
+        """Queue a call."""
+        self._queue.put(call)
+        if self._idle == 0 and len(self._threads) < self._size:
+            thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while True:
+            self._idle += 1
+            call = self._queue.get()
+            self._idle -= 1
+            self._run(call)
+            del call
+
+
+class EventLoopGroup:
+    """An event loop in a thread of its own, with at most `size` calls at once, begun in the order they came."""
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        run: Callable[[Call], Coroutine[Any, Any, None]],
+        flush: Callable[[], None],
+    ) -> None:
+        import asyncio  # 40 ms: only async actors pay
+
+        self._size = size
+        self._run = run
+        self._flush = flush
+        self._waiting: deque[Call] = deque()
+        self._scheduled = False
+        self._flush_scheduled = False
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self.loop = asyncio.new_event_loop()
+        shown = "default" if name == "_default" else name
+        self._thread = threading.Thread(target=self._serve, name=f"AsyncIO Thread: {shown}", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        import asyncio
+
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def run_and_wait(self, function: Callable[[], None], context: current.TaskContext | None) -> None:
+        """Run a plain function on the loop, and wait; raises what it raises."""
+        import asyncio
+
+        async def call() -> None:
+            current.task_context.set(context)
+            function()
+
+        asyncio.run_coroutine_threadsafe(call(), self.loop).result()
+
+    def submit(self, call: Call) -> None:
+        """Queue a call: one wake-up of the loop serves all that came since the last one."""
+        self._waiting.append(call)
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        self._scheduled = False
+        waiting = self._waiting
+        while waiting and len(self._tasks) < self._size:
+            call = waiting.popleft()
+            task_id = call[1].task_id
+            # A context of its own: calls do not see each other's variables.
+            task = contextvars.Context().run(self.loop.create_task, self._run(call))
+            self._tasks[task_id] = task
+            task.add_done_callback(partial(self._done, task_id))
+
+    def _done(self, task_id: bytes, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task_id, None)
+        if self._waiting:
+            self._start()
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self.loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush_scheduled = False
+        self._flush()
+
+    def cancel(self, task_id: bytes) -> None:
+        """Cancel a running call."""
+        task = self._tasks.get(task_id)
+        if task is not None:
+            self.loop.call_soon_threadsafe(task.cancel)

@@ -1,0 +1,287 @@
+"""How one task is run, wherever it runs: load the function, decode the arguments, call, encode the answer.
+
+The executors decide *where* and *when* (main thread, thread pool, event loop) and call these steps; each of them may run user code
+(unpickling, the call itself, pickling), so none is called under the core worker's lock.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from miniray import exceptions
+from miniray.ids import TaskID
+from miniray.messages import tasks
+from miniray.messages.objects import KIND_ERROR, Address, Handover, Payload
+from miniray.messages.tasks import FunctionExport, TaskExtras, TaskPush, TaskReply
+from miniray.state_machines.reference_counter import ObjectEntry
+from miniray.system.serialization import deserialize, serialize
+from miniray.task_errors import from_wire, make_dependency_error, make_task_error, to_wire
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+
+_NO_EXTRAS = TaskExtras()
+_decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
+
+
+def extras_of(push: TaskPush) -> TaskExtras:
+    """The rarely used settings of a task."""
+    return _decode_extras(push.options) if push.options else _NO_EXTRAS
+
+
+class ArgumentFailed(Exception):
+    """An argument of the task holds an error: the task does not run."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class WorkerExit(BaseException):
+    """User code asked the process to exit."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class TaskRunner:
+    """The steps of running a task in this worker."""
+
+    def __init__(self, core: CoreWorker) -> None:
+        self._core = core
+        self._functions: dict[bytes, Any] = {}
+        self._exports: dict[bytes, FunctionExport] = {}
+        self._return_pins: dict[bytes, tuple[bytes, list[ObjectEntry]]] = {}
+        self._known_job = b""
+        self.adopt_job: Callable[[bytes], None] = lambda job_id: None
+        self.actor_repr: Callable[[], str | None] = lambda: None
+        self.actor_id_hex: str | None = None
+
+    # -- functions -------------------------------------------------------------------------------------------------
+
+    def add_export(self, message: FunctionExport) -> None:
+        """A function or class that later pushes name (under the lock)."""
+        self._exports.setdefault(message.function_id, message)
+        self._core.tasks.note_export(message)
+
+    def enter_job(self, push: TaskPush) -> None:
+        """Become a worker of the task's job, if this is its first task."""
+        if push.job_id != self._known_job:
+            self.adopt_job(push.job_id)
+            self._known_job = push.job_id
+
+    def load(self, function_id: bytes) -> Any:
+        """The function or class with this id; unpickled once. One that cannot be loaded raises why, at each call."""
+        function = self._functions.get(function_id)
+        if function is None:
+            export = self._exports.get(function_id)
+            if export is None:
+                raise exceptions.RaySystemError(f"The function {function_id.hex()} did not reach this worker.")
+            for entry in export.sys_path:
+                if entry not in sys.path:
+                    sys.path.append(entry)
+            payload = export.payload
+            pickled = payload.data if payload.data is not None else self._core.objects.decode(payload)
+            try:
+                function = pickle.loads(pickled)
+            except Exception as error:
+                function = _failing(error)
+            self._functions[function_id] = function
+        return function
+
+    # -- arguments -------------------------------------------------------------------------------------------------
+
+    def arguments(self, push: TaskPush) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call.
+
+        Raises:
+            ArgumentFailed: one of them is the result of a task that failed.
+            whatever unpickling raises.
+        """
+        payload = push.arguments
+        if payload is None:
+            return (), {}
+        data = payload.data
+        args, kwargs = deserialize(payload.kind, data) if data is not None else self._core.objects.decode(payload)
+        if push.ref_arguments:
+            listed = list(args)
+            values: dict[bytes, Any] = {}
+            for argument in push.ref_arguments:
+                if argument.object_id in values:
+                    value = values[argument.object_id]
+                elif argument.payload.kind == KIND_ERROR:
+                    assert argument.payload.data is not None
+                    raise ArgumentFailed(from_wire(argument.payload.data))
+                else:
+                    value = values[argument.object_id] = self._core.objects.decode(argument.payload)
+                if isinstance(argument.key, int):
+                    listed[argument.key] = value
+                else:
+                    kwargs[argument.key] = value
+            args = tuple(listed)
+        return args, kwargs
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def succeeded(self, owner: Address, push: TaskPush, result: Any) -> TaskReply:
+        """The answer of a task that returned `result`.
+
+        Raises:
+            ValueError: not as many values as `num_returns`.
+            whatever pickling raises.
+        """
+        values = split_returns(result, push.num_returns)
+        returns: list[Payload] = []
+        pinned: list[ObjectEntry] = []
+        try:
+            for value in values:
+                payload, inner = self._core.objects.to_payload(serialize(value))
+                returns.append(payload)
+                if inner:
+                    pinned += inner
+        except BaseException:
+            with self._core.lock:
+                for payload in returns:
+                    self._core.objects.discard(payload)
+            raise
+        reply = TaskReply(push.task_id, tasks.FINISHED, returns, 0.0, attempt=push.attempt)
+        if pinned:
+            reply.unacknowledged = True
+            with self._core.lock:
+                for entry in pinned:
+                    entry.submitted += 1
+                self._return_pins[push.task_id] = (owner.worker_id, pinned)
+        return reply
+
+    def failed(self, push: TaskPush, extras: TaskExtras, error: BaseException) -> TaskReply:
+        """The answer of a task that raised `error`.
+
+        Raises:
+            WorkerExit: the error was SystemExit.
+        """
+        core = self._core
+        title = "ray::" + push.name
+        if isinstance(error, KeyboardInterrupt):
+            return self.cancelled(push)
+        if isinstance(error, SystemExit):
+            raise WorkerExit(f"exit code {error.code}")
+        retryable = False
+        if isinstance(error, ArgumentFailed):
+            answer = make_dependency_error(
+                push.name,
+                error.error,
+                pid=core.pid,
+                ip=core.node_ip,
+                proctitle=title,
+                actor_repr=self.actor_repr(),
+                actor_id=self.actor_id_hex,
+            )
+        else:
+            retryable = _may_retry(error, extras)
+            answer = make_task_error(
+                push.name,
+                error,
+                pid=core.pid,
+                ip=core.node_ip,
+                proctitle=title,
+                actor_repr=self.actor_repr(),
+                actor_id=self.actor_id_hex,
+            )
+            # The task's variables live in the traceback; the error that travels holds none of them.
+            error.with_traceback(None)
+        return self._all_returns(push, answer, tasks.FAILED, retryable)
+
+    def cancelled(self, push: TaskPush) -> TaskReply:
+        """The answer of a task that was cancelled."""
+        return self._all_returns(push, exceptions.TaskCancelledError(TaskID(push.task_id)), tasks.CANCELLED, False)
+
+    def _all_returns(self, push: TaskPush, error: BaseException, status: int, retryable: bool) -> TaskReply:
+        payload = Payload(KIND_ERROR, to_wire(error))
+        return TaskReply(
+            push.task_id, status, [payload] * max(1, push.num_returns), 0.0, retryable, attempt=push.attempt
+        )
+
+    # -- refs that stay --------------------------------------------------------------------------------------------
+
+    def note_kept(self, owner: Address, push: TaskPush, reply: TaskReply) -> None:
+        """Which refs from the arguments are still held here: register them, and tell the owner what to keep pinned.
+
+        Under the lock, just before the reply is mailed.
+        """
+        contained: list[Handover] = []
+        if push.arguments is not None and push.arguments.contained:
+            contained += push.arguments.contained
+        for argument in push.ref_arguments or ():
+            if argument.payload.contained:
+                contained += argument.payload.contained
+        if not contained:
+            return
+        core = self._core
+        core.objects.drain()
+        counter = core.objects.counter
+        held: dict[bytes, ObjectEntry] = {}
+        for item in contained:
+            entry = counter.objects.get(item.object_id)
+            if entry is not None and entry.owner is not None and not entry.registered and entry.in_use():
+                held[item.object_id] = entry
+        if held:
+            counter.registered_with(held.values(), owner.worker_id)
+            others = [entry for entry in held.values() if not entry.registered]
+            if others:
+                reply.kept = [entry.object_id for entry in others]
+                counter.register(others, None, (owner, tasks.ReleasePins(push.task_id)))
+
+    def on_acknowledge(self, sender: bytes, message: tasks.AcknowledgeReplies) -> None:
+        """The caller has registered the refs inside our returns."""
+        for task_id in message.task_ids:
+            pinned = self._return_pins.pop(task_id, None)
+            if pinned is not None:
+                self._core.objects.counter.release_submitted(pinned[1])
+
+    def on_process_died(self, worker_id: bytes) -> None:
+        """A caller is gone: what was pinned for it is nobody's any more."""
+        for task_id, (owner, pinned) in list(self._return_pins.items()):
+            if owner == worker_id:
+                del self._return_pins[task_id]
+                self._core.objects.counter.release_submitted(pinned)
+
+
+def _failing(error: Exception) -> Callable[..., Any]:
+    """Stands for a function that cannot be loaded: every call raises why."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    function.load_error = error  # type: ignore[attr-defined]
+    return function
+
+
+def split_returns(result: Any, count: int) -> list[Any]:
+    """The values of a call that was to return `count` of them.
+
+    Raises:
+        ValueError, TypeError: it returned something else.
+    """
+    if count == 1:
+        return [result]
+    if count == 0:
+        return []
+    if len(result) != count:
+        raise ValueError(f"Task returned {len(result)} objects, but num_returns={count}.")
+    return list(result)
+
+
+def _may_retry(error: BaseException, extras: TaskExtras) -> bool:
+    if not extras.retry_exceptions:
+        return False
+    if not extras.retry_exception_types:
+        return True
+    try:
+        kinds = pickle.loads(extras.retry_exception_types)
+    except Exception:
+        return False
+    return isinstance(error, kinds)
