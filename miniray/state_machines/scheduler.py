@@ -14,7 +14,10 @@ Rules
    `revocation.QUANTUM` while the claim has none. Never more of them than would serve those who wait.
 3. A demand is absolute: what was placed but not granted yet counts towards it, and a smaller demand takes it back.
 4. A claim that no node could ever serve waits, and its job is told after `INFEASIBLE_AFTER`, then rarely.
-5. Tasks that need nothing (num_cpus=0) would start a worker each: beyond a cap per node they are let in slowly. Not
+5. Actors are placed where `spec.resources` would fit in an empty node, and hold `held` from then on: Ray's rule of one
+   CPU to be placed and none to live, so that more actors than CPUs start, also while all CPUs are busy. They are not
+   revoked, and do not count as running.
+6. Tasks that need nothing (num_cpus=0) would start a worker each: beyond a cap per node they are let in slowly. Not
    never: those that run may wait for those that do not.
 
 Alternative not taken: a reservation for large demands that small ones overtake; Ray has none either.
@@ -50,6 +53,7 @@ class Claim(Struct, eq=False):
     class_id: int
     spec: LeaseSpec
     strategy: Any
+    held: dict[str, int] | None = None  #: an actor: what it holds, if placed where `spec` could be
     count: int = 0  #: leases that it wants and that are not placed
     waiting: int = 0  #: leases placed, without a worker so far
     running: int = 0  #: leases placed and not blocked
@@ -153,8 +157,9 @@ class Scheduler:
         *,
         depth: int = 0,
         owner_node: bytes = b"",
+        held: dict[str, int] | None = None,
     ) -> list[Effect]:
-        """An owner says how many more leases it wants. `spec` None: as before.
+        """An owner says how many more leases it wants. `spec` None: as before. `held`: for an actor, see rule 5.
 
         Raises:
             KeyError: there is no "before".
@@ -163,7 +168,7 @@ class Scheduler:
         if claim is None:
             if spec is None:
                 raise KeyError((owner, class_id))
-            claim = Claim(owner, class_id, spec, node_choice.decode_strategy(spec.strategy))
+            claim = Claim(owner, class_id, spec, node_choice.decode_strategy(spec.strategy), held)
             self.claims[claim.key] = claim
         claim.depth = depth
         claim.owner_node = owner_node
@@ -185,6 +190,14 @@ class Scheduler:
         self._active[claim.key] = claim
         if claim.waits_since is None:
             claim.waits_since = now
+
+    def withdraw(self, owner: bytes, class_id: int) -> list[Effect]:
+        """A demand is void, and its number will not be used again. Leases that are granted stay."""
+        if (owner, class_id) not in self.claims:
+            return []
+        effects = self.demand(owner, class_id, None, 0, 0.0)
+        del self.claims[(owner, class_id)]
+        return effects
 
     def refuse(self, lease_id: int) -> Claim | None:
         """No worker can be started for this lease: its claim is dropped, and whoever owns it is to be told."""
@@ -216,11 +229,13 @@ class Scheduler:
         claim.leases -= 1
         if not lease.worker_id:
             claim.waiting -= 1
+        elif claim.held is not None:
+            self.claims.pop(claim.key, None)
         return lease
 
     def set_blocked(self, lease: Lease, blocked: bool) -> None:
-        """The worker of this lease waits in `get`, or goes on."""
-        if lease.blocked == blocked:
+        """The worker of this lease waits in `get`, or goes on. Actors keep what they hold, as in Ray."""
+        if lease.blocked == blocked or lease.claim.held is not None:
             return
         lease.blocked = blocked
         resources = self.nodes[lease.node_id].resources
@@ -232,6 +247,8 @@ class Scheduler:
 
     def _count_running(self, lease: Lease, step: int) -> None:
         claim = lease.claim
+        if claim.held is not None:
+            return
         job_id = claim.spec.job_id
         claim.running += step
         self._running[job_id] = self._running.get(job_id, 0) + step
@@ -304,17 +321,25 @@ class Scheduler:
         self, claim: Claim, nodes: list[Candidate], full: set[Any], now: float, effects: list[Effect]
     ) -> bool:
         spec = claim.spec
-        need = (tuple(sorted(spec.resources.items())), spec.strategy)
+        held = claim.held
+        need = (
+            tuple(sorted(spec.resources.items())),
+            spec.strategy,
+            None if held is None else tuple(sorted(held.items())),
+        )
         if need in full:
             return False
         able = node_choice.eligible(nodes, spec.resources, claim.strategy)
-        if not any(spec.resources.values()):
+        if held is None and not any(spec.resources.values()):
             able = [node for node in able if self._lets_in(node, now)]
         node = node_choice.choose(able, spec.resources, claim.strategy, claim.owner_node)
+        if node is None and held is not None:
+            node = node_choice.choose(able, held, claim.strategy, claim.owner_node)
         if node is None:
             full.add(need)
             return False
-        lease = Lease(next(self._numbers), claim, node.node_id, node.resources.take(spec.resources), now)
+        taken = node.resources.take(spec.resources if held is None else held)
+        lease = Lease(next(self._numbers), claim, node.node_id, taken, now, revocable=held is None)
         self.leases[lease.lease_id] = lease
         node.last_used = claim.turn = next(self._turns)
         claim.leases += 1

@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import Union
 
 from msgspec import Struct
@@ -115,9 +116,9 @@ class WorkerPool:
             del self._requests[kind]
         return [worker.worker_id for worker in self.workers.values() if worker.kind[0] == node_id]
 
-    def job_finished(self, job_id: bytes) -> list[bytes]:
-        """The workers that belong to the job, which are to leave."""
-        mine = [worker for worker in self.workers.values() if worker.job_id == job_id]
+    def job_finished(self, job_id: bytes, keep: Collection[bytes] = ()) -> list[bytes]:
+        """The workers that belong to the job, which are to leave, but for those to `keep`."""
+        mine = [worker for worker in self.workers.values() if worker.job_id == job_id and worker.worker_id not in keep]
         for worker in mine:
             self._leave(worker)
         return [worker.worker_id for worker in mine]
