@@ -189,7 +189,8 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         retry_exceptions=bool(retry_exceptions),
         retry_exception_types=types,
         max_calls=_max_calls(options, resources),
-        resources={} if resources == DEFAULT_RESOURCES else resources,
+        resources=None if resources == DEFAULT_RESOURCES else resources,
+        runtime_env=serialize_runtime_env(options.get("runtime_env")),
     )
     strategy = options.get("scheduling_strategy")
     option_table.check_scheduling_strategy(strategy)
@@ -226,9 +227,19 @@ def _max_calls(options: dict[str, Any], resources: dict[str, int]) -> int:
     return int(max_calls)
 
 
+def serialize_runtime_env(runtime_env: dict[str, Any] | None) -> str:
+    """The option `runtime_env` as it travels: JSON, "" for none."""
+    if not runtime_env:
+        return ""
+    from miniray.runtime_env import RuntimeEnv  # few functions have one
+
+    env = runtime_env if isinstance(runtime_env, RuntimeEnv) else RuntimeEnv(**runtime_env)
+    return env.serialize()
+
+
 def function_name(function: Callable[..., Any]) -> str:
     """The name of a function as Ray shows it; a partial has that of the function inside."""
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    name = getattr(function, "__name__", None)
     if name is not None:
         return str(name)
     if isinstance(function, functools.partial):

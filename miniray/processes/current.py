@@ -28,6 +28,7 @@ class TaskContext:
         "placement_group_id",
         "put_numbers",
         "resources",
+        "runtime_env",
         "task_id",
     )
 
@@ -38,7 +39,8 @@ class TaskContext:
         self.depth = depth
         self.attempt = attempt
         self.actor_id: bytes | None = None
-        self.resources: dict[str, int] = {}
+        self.resources: dict[str, int] | None = None  #: units of 1/10000; None: the one CPU of a plain task
+        self.runtime_env = ""  #: JSON, "" for none of its own
         self.accelerator_ids: dict[str, list[str]] = {}
         self.placement_group_id = b""
         self.cancelled = False

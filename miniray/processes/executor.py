@@ -271,7 +271,8 @@ class Executor:
                 core.flush()
         extras = extras_of(push)
         context = current.TaskContext(push.task_id, push.name, push.depth, attempt=push.attempt)
-        context.resources = extras.resources
+        context.resources, context.runtime_env = extras.resources, extras.runtime_env
+        context.accelerator_ids = extras.accelerator_ids
         if push.kind != tasks.NORMAL_TASK:
             context.actor_id = push.task_id[8:24]
             if self.actor is not None:
