@@ -68,6 +68,10 @@ class Gcs:
         """The way that all of the head's own writes go."""
         self._carry_out(self.tables.put(table, key, value, publish=publish)[1])
 
+    def delete(self, table: TablePrefix, key: bytes) -> None:
+        """The way that the head's own rows go."""
+        self._carry_out(self.tables.delete(table, key)[1])
+
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Publish):
@@ -193,6 +197,7 @@ class Gcs:
         job["is_dead"] = True
         job["end_time"] = time.time()
         self._put_job(job_id)
+        self._head.actors.on_job_finished(job_id, driver.worker_id)
         self._head.leases.end_job(job_id, "its job has finished")
 
     def warn_job(self, job_id: bytes, text: str) -> None:

@@ -54,6 +54,40 @@ class Leases:
         )
         self._carry_out(effects)
 
+    def demand(
+        self,
+        owner: bytes,
+        class_id: int,
+        spec: control.LeaseSpec,
+        *,
+        held: dict[str, int],
+        depth: int,
+        owner_node: bytes,
+    ) -> None:
+        """The head wants one worker for an actor."""
+        self._changed = True
+        now = self._head.now
+        effects = self.scheduler.demand(owner, class_id, spec, 1, now, depth=depth, owner_node=owner_node, held=held)
+        self._carry_out(effects)
+
+    def withdraw(self, owner: bytes, class_id: int) -> None:
+        """It wants none after all."""
+        self._changed = True
+        self._carry_out(self.scheduler.withdraw(owner, class_id))
+
+    def lease_of(self, worker_id: bytes) -> scheduling.Lease | None:
+        """The lease that this worker serves."""
+        worker = self.pool.workers.get(worker_id)
+        return self.scheduler.leases.get(worker.lease_id) if worker is not None else None
+
+    def release(self, worker_id: bytes) -> None:
+        """The lease of this worker is over, and the worker will leave."""
+        self._changed = True
+        lease = self.lease_of(worker_id)
+        if lease is not None:
+            self.scheduler.end(lease.lease_id)
+        self.pool.returned(worker_id, True, self._head.now)
+
     def on_return(self, sender: bytes, message: control.ReturnLease) -> None:
         """An owner gives a lease back."""
         lease = self.scheduler.leases.get(message.lease_id)
@@ -65,8 +99,7 @@ class Leases:
 
     def on_blocked(self, sender: bytes, message: control.WorkerBlocked) -> None:
         """A worker waits in `get`, or goes on."""
-        worker = self.pool.workers.get(sender)
-        lease = self.scheduler.leases.get(worker.lease_id) if worker is not None else None
+        lease = self.lease_of(sender)
         if lease is not None:
             self._changed = True
             self.scheduler.set_blocked(lease, message.blocked)
@@ -117,7 +150,8 @@ class Leases:
     def end_job(self, job_id: bytes, reason: str) -> None:
         """The job is over: its workers leave."""
         self._changed = True
-        for worker_id in self.pool.job_finished(job_id):
+        detached = self._head.actors.lifecycle.detached_processes(job_id)
+        for worker_id in self.pool.job_finished(job_id, detached):
             worker = self._head.members.get(worker_id)
             if worker is not None:
                 self._head.dismiss(worker, reason)
@@ -202,6 +236,9 @@ class Leases:
             return
         worker.job_id = lease.claim.spec.job_id
         address = WorkerAddress(worker.address, worker.node_id, worker.pid)
+        if lease.claim.held is not None:
+            head.actors.on_granted(lease, address)
+            return
         ids = lease.allocation.device_ids()
         head.post(lease.claim.owner, control.LeaseGranted(lease.claim.class_id, lease.lease_id, address, ids))
 
@@ -217,7 +254,10 @@ class Leases:
             claim = self.scheduler.refuse(lease_id)
             if claim is not None and claim.key not in told:
                 told.add(claim.key)
-                self._head.post(claim.owner, control.LeaseRefused(claim.class_id, "WorkerCrashedError", text))
+                if claim.held is not None:
+                    self._head.actors.on_refused(claim.class_id, text)
+                else:
+                    self._head.post(claim.owner, control.LeaseRefused(claim.class_id, "WorkerCrashedError", text))
                 self._head.gcs.warn_job(claim.spec.job_id, text)
 
 

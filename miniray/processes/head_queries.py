@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from miniray.processes import head_actors
 from miniray.state_machines.resources import from_units
 
 if TYPE_CHECKING:
@@ -132,5 +133,9 @@ QUERIES: dict[str, Answer] = {
     "status": _status,
     "publisher": _publisher,
     "task_events": _task_events,
+    "named_actor": head_actors.query_named,
+    "list_named_actors": head_actors.query_names,
+    "actor": head_actors.query_actor,
+    "actors": head_actors.query_actors,
     "session": lambda head, arguments: head.gcs.session(),
 }

@@ -30,11 +30,12 @@ from typing import Any
 
 import msgspec
 
-from miniray.messages import control
+from miniray.messages import control, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address, SegmentsOrphaned
 from miniray.messages.startup import HeadReady, ProcessExited, ProcessStarted, SignalProcess
-from miniray.processes.head_gcs import Gcs
+from miniray.processes.head_actors import Actors
+from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
 from miniray.processes.head_startup import Startup
@@ -91,6 +92,7 @@ class Head:
         self._wake_read, self._wake_write = os.pipe()
         self.gcs: Gcs = Gcs(self)
         self.leases: Leases = Leases(self)
+        self.actors: Actors = Actors(self, NODE_IP)
         self._messages: dict[type, Callable[[bytes, Any], None]] = {
             control.Hello: self._on_hello,
             control.Goodbye: self._on_goodbye,
@@ -113,6 +115,11 @@ class Head:
             control.AddNode: self.gcs.on_add_node,
             control.RemoveNode: self.gcs.on_remove_node,
             control.TaskEvents: self.gcs.on_task_events,
+            control.CreateActor: self.actors.on_create,
+            control.ActorOutOfScope: self.actors.on_out_of_scope,
+            control.KillActor: self.actors.on_kill,
+            control.WatchActor: self.actors.on_watch,
+            tasks.TaskReply: self.actors.on_reply,
             SegmentsOrphaned: self.gcs.on_orphaned,
         }
 
@@ -447,6 +454,7 @@ class Head:
         audience.discard(worker_id)
         for other in audience:
             self.post(other, notice)
+        self.actors.on_died(member, notice)
         self.gcs.on_died(member)
         del self.members[worker_id]
         self._peers.pop(worker_id, None)

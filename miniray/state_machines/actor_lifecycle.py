@@ -28,7 +28,6 @@ Ray does this in `gcs_actor_manager`; its scheduling half is `scheduler` and `wo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 from miniray import death_causes
@@ -140,6 +139,10 @@ class ActorLifecycle:
     def process_of(self, worker_id: bytes) -> Actor | None:
         """The actor that lives in this process."""
         return self._by_process.get(worker_id)
+
+    def owned_by(self, owner: bytes) -> list[Actor]:
+        """The actors that this process made and that are not dead."""
+        return list(self._by_owner.get(owner, {}).values())
 
     def detached_processes(self, job_id: bytes) -> set[bytes]:
         """The processes of that job that outlive it."""
@@ -320,7 +323,8 @@ class ActorLifecycle:
         """A process is gone: the actors that it made do not outlive it, except the detached ones."""
         effects: list[Effect] = []
         for actor in list(self._by_owner.pop(owner, {}).values()):
-            if actor.spec.detached:
+            # A detached one that waits for its owner's arguments will never get them.
+            if actor.spec.detached and actor.state != DEPENDENCIES_UNREADY:
                 continue
             text = death_causes.owner_died(owner, self._node_ip, exit_type)
             cause = self._cause(actor, OWNER_DIED, text)

@@ -1,0 +1,270 @@
+"""The head's glue between `actor_lifecycle`, the scheduler, the worker pool and the processes: it holds no policy.
+
+The head is an owner like others towards its scheduler: one demand for one lease per incarnation of an actor. The worker
+that is granted gets the class and the creation task from here, answers to here, and is the actor's until it ends.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from miniray.messages import control, tasks
+from miniray.messages.tasks import TaskExtras, TaskReply, WorkerAddress
+from miniray.processes.head_members import Member
+from miniray.state_machines import actor_lifecycle as lifecycle
+from miniray.state_machines import actor_record as record
+from miniray.state_machines import scheduler as scheduling
+from miniray.state_machines.actor_record import Actor
+from miniray.state_machines.resources import from_units
+from miniray.state_machines.table_prefix import TablePrefix
+
+if TYPE_CHECKING:
+    from miniray.processes.head_shell import Head
+
+_encode = msgspec.msgpack.encode
+_decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
+#: seconds that a worker without an actor may take to run its exit handlers
+_DISMISS_GRACE = 5.0
+
+
+class Actors:
+    """Actors as the head keeps them.
+
+    Args:
+        node_ip: for the texts of errors.
+    """
+
+    def __init__(self, head: Head, node_ip: str) -> None:
+        self._head = head
+        self._head_id = head.startup.head_id
+        self.lifecycle = lifecycle.ActorLifecycle(node_ip)
+        #: number of a demand <-> (actor, incarnation)
+        self._wanted: dict[int, tuple[bytes, int]] = {}
+        self._demands: dict[tuple[bytes, int], int] = {}
+        self._numbers = count(1)
+        milliseconds = os.environ.get("RAY_actor_graceful_shutdown_timeout_ms", "")  # noqa: SIM112 (Ray's name)
+        self._leave_within = int(milliseconds) / 1000 if milliseconds.isdigit() else lifecycle.LEAVE_WITHIN
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def on_create(self, sender: bytes, message: control.CreateActor) -> None:
+        """An owner wants an actor."""
+        head, spec = self._head, message.spec
+        try:
+            actor, effects = self.lifecycle.register(spec)
+        except lifecycle.NameTakenError as error:
+            head.reply(sender, message.request_id, str(error), "ActorAlreadyExistsError")
+            return
+        self._carry_out(effects)
+        owner = spec.owner.worker_id
+        if owner not in head.members and actor.spec is spec:
+            self._carry_out(self.lifecycle.owner_died(owner))
+        existing = None if actor.actor_id == spec.actor_id else named_row(actor)
+        head.reply(sender, message.request_id, existing)
+
+    def on_reply(self, sender: bytes, message: TaskReply) -> None:
+        """A worker has run a creation task; or an owner could not get its arguments."""
+        actor = self.lifecycle.process_of(sender)
+        error = message.returns[0].data if message.returns else None
+        if actor is not None and actor.spec.creation.task_id == message.task_id:
+            if message.status == tasks.FINISHED:
+                self._carry_out(self.lifecycle.created(sender))
+            else:
+                self._carry_out(self.lifecycle.creation_failed(sender, error, message.error))
+        elif message.status != tasks.FINISHED:
+            for mine in self.lifecycle.owned_by(sender):
+                if mine.spec.creation.task_id == message.task_id:
+                    self._carry_out(self.lifecycle.dependency_failed(mine.actor_id, error, message.error))
+
+    def on_out_of_scope(self, sender: bytes, message: control.ActorOutOfScope) -> None:
+        """No handle is left."""
+        self._carry_out(self.lifecycle.out_of_scope(message.actor_id))
+
+    def on_kill(self, sender: bytes, message: control.KillActor) -> None:
+        """Somebody wants it killed."""
+        token = (sender, message.request_id)
+        effects = self.lifecycle.kill(message.actor_id, message.no_restart, token)
+        if effects is None:
+            self._head.reply(sender, message.request_id, False)
+        else:
+            self._carry_out(effects)
+
+    def on_watch(self, sender: bytes, message: control.WatchActor) -> None:
+        """Somebody wants to know how it fares."""
+        self._carry_out(self.lifecycle.watch(sender, message.actor_id, message.watch))
+
+    # -- what the rest of the head tells -----------------------------------------------------------------------------
+
+    def on_granted(self, lease: scheduling.Lease, worker: WorkerAddress) -> None:
+        """A worker for an actor."""
+        actor_id, incarnation = self._forget(lease.claim.class_id)
+        self._carry_out(self.lifecycle.granted(actor_id, incarnation, worker))
+
+    def on_refused(self, class_id: int, text: str) -> None:
+        """Workers do not start."""
+        actor_id, incarnation = self._forget(class_id)
+        self._head.leases.withdraw(self._head_id, class_id)
+        self._carry_out(self.lifecycle.unplaceable(actor_id, incarnation, text))
+
+    def on_died(self, member: Member, notice: control.WorkerDied) -> None:
+        """A process is gone, and its leases are ended."""
+        worker_id = member.worker_id
+        machine = self.lifecycle
+        machine.watcher_gone(worker_id)
+        self._carry_out(
+            machine.process_ended(worker_id, notice.exit_type, notice.detail, expected=member.goodbye is not None)
+        )
+        self._carry_out(machine.owner_died(worker_id, "INTENDED_SYSTEM_EXIT" if member.dismissed else notice.exit_type))
+
+    def on_job_finished(self, job_id: bytes, driver: bytes) -> None:
+        """A job is over."""
+        self._carry_out(self.lifecycle.job_finished(job_id, driver))
+
+    def _forget(self, class_id: int) -> tuple[bytes, int]:
+        wanted = self._wanted.pop(class_id)
+        del self._demands[wanted]
+        return wanted
+
+    # -- what the machine wants ----------------------------------------------------------------------------------------
+
+    def _carry_out(self, effects: list[record.Effect]) -> None:
+        head = self._head
+        for effect in effects:
+            if isinstance(effect, record.Tell):
+                for watcher in effect.watchers:
+                    head.post(watcher, effect.message)
+            elif isinstance(effect, record.Changed):
+                self._put(effect.actor)
+            elif isinstance(effect, record.Place):
+                self._place(effect)
+            elif isinstance(effect, record.Withdraw):
+                class_id = self._demands.get((effect.actor_id, effect.incarnation))
+                if class_id is not None:
+                    self._forget(class_id)
+                    head.leases.withdraw(self._head_id, class_id)
+            elif isinstance(effect, record.Create):
+                self._create(effect.actor, effect.worker)
+            elif isinstance(effect, record.Answer):
+                sender, request_id = effect.token
+                head.reply(sender, request_id, True)
+            elif isinstance(effect, record.Forgotten):
+                head.gcs.delete(TablePrefix.ACTOR, effect.actor_id)
+            else:
+                self._end_process(effect)
+
+    def _end_process(self, effect: record.Kill | record.Leave | record.Dismiss) -> None:
+        head = self._head
+        member = head.members.get(effect.worker_id)
+        if member is None or member.dead:
+            return
+        if isinstance(effect, record.Kill):
+            head.kill(member, effect.reason)
+        elif isinstance(effect, record.Dismiss):
+            head.leases.release(effect.worker_id)
+            head.dismiss(member, effect.reason, grace=_DISMISS_GRACE)
+        else:
+            actor_id, incarnation = effect.actor_id, effect.incarnation
+            member.dismissed = member.dismissed or effect.reason
+            head.post(effect.worker_id, control.ExitActor(actor_id, effect.reason))
+            overdue = self.lifecycle.overdue
+            head.call_at(head.now + self._leave_within, lambda: self._carry_out(overdue(actor_id, incarnation)))
+
+    def _place(self, effect: record.Place) -> None:
+        head = self._head
+        spec = self.lifecycle.actors[effect.actor_id].spec
+        class_id = next(self._numbers)
+        wanted = (effect.actor_id, effect.incarnation)
+        self._wanted[class_id] = wanted
+        self._demands[wanted] = class_id
+        owner = head.members.get(spec.owner.worker_id)
+        head.leases.demand(
+            self._head_id,
+            class_id,
+            spec.placement,
+            held=spec.resources,
+            depth=spec.creation.depth,
+            owner_node=owner.node_id if owner is not None else b"",
+        )
+
+    def _create(self, actor: Actor, worker: WorkerAddress) -> None:
+        head, spec = self._head, actor.spec
+        worker_id = worker.address.worker_id
+        lease = head.leases.lease_of(worker_id)
+        push = msgspec.structs.replace(spec.creation, attempt=actor.incarnation)
+        ids = lease.allocation.device_ids() if lease is not None else None
+        if lease is not None:
+            push.lease_id = lease.lease_id
+        if ids:
+            extras = _decode_extras(push.options) if push.options else TaskExtras()
+            extras.accelerator_ids = ids
+            push.options = _encode(extras)
+        head.post(worker_id, spec.export)
+        head.post(worker_id, push)
+
+    def _put(self, actor: Actor) -> None:
+        self._head.gcs.put(TablePrefix.ACTOR, actor.actor_id, _encode(row(actor)))
+
+
+def row(actor: Actor) -> dict[str, Any]:
+    """The actor's row in the ACTOR table: plain data, ids in hex."""
+    spec, cause = actor.spec, actor.cause
+    death_cause = None
+    if cause is not None and actor.state == control.DEAD:
+        death_cause = {"kind": cause["kind"], "error_message": cause["error_message"]}
+    return {
+        "actor_id": spec.actor_id.hex(),
+        "class_name": spec.class_name,
+        "state": actor.state,
+        "job_id": spec.job_id.hex(),
+        "name": spec.name,
+        "ray_namespace": spec.namespace,
+        "is_detached": spec.detached,
+        "node_id": actor.node_id.hex() or None,
+        "pid": actor.pid,
+        "num_restarts": actor.incarnation,
+        "max_restarts": spec.max_restarts,
+        "required_resources": from_units(spec.resources),
+        "placement_group_id": spec.placement.placement_group_id.hex() or None,
+        "serialized_runtime_env": spec.placement.runtime_env or "{}",
+        "owner_id": spec.owner.worker_id.hex(),
+        "death_cause": death_cause,
+    }
+
+
+def named_row(actor: Actor) -> list[Any]:
+    """What another process needs to make a handle: actor id, owner's worker id and endpoint, descriptor."""
+    owner = actor.spec.owner
+    return [actor.actor_id, owner.worker_id, owner.endpoint, actor.spec.descriptor]
+
+
+# -- queries ---------------------------------------------------------------------------------------------------------
+
+
+def query_named(head: Head, arguments: dict[str, Any]) -> list[Any] | None:
+    """The living actor of this name, or None."""
+    actor = head.actors.lifecycle.named(arguments["name"], arguments["namespace"])
+    return None if actor is None else named_row(actor)
+
+
+def query_names(head: Head, arguments: dict[str, Any]) -> list[dict[str, str]]:
+    """Names of living actors."""
+    names = head.actors.lifecycle.names(arguments.get("namespace"))
+    return [{"name": name, "namespace": namespace} for name, namespace in names]
+
+
+def query_actor(head: Head, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """All about one actor."""
+    actor = head.actors.lifecycle.actors.get(arguments["actor_id"])
+    if actor is None:
+        return None
+    owner = actor.spec.owner
+    return {**row(actor), "descriptor": actor.spec.descriptor, "owner": [owner.worker_id, owner.endpoint]}
+
+
+def query_actors(head: Head, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of all actors, the dead that are remembered among them."""
+    return [row(actor) for actor in head.actors.lifecycle.actors.values()]
