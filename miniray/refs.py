@@ -1,11 +1,11 @@
 """ObjectRef: the future of a value.
 
-A ref knows its id, the record that this process keeps of the object (`_entry`, made by `state_machines.reference_counter`), and
-the core worker it belongs to (`_core`), so that several core workers can live in one process. This module is row 0: it imports no
-runtime; what a ref can *do* is done by its core worker.
+A ref knows its id, the record that this process keeps of the object (`_entry`, made by
+`state_machines.reference_counter`), and the core worker it belongs to (`_core`), so that several core workers can
+live in one process. This module is row 0: it imports no runtime; what a ref can *do* is done by its core worker.
 
-``__del__`` can run at any bytecode of any thread, inside any lock, during garbage collection and at interpreter exit. It does
-nothing but call `_released`, which appends to a deque.
+``__del__`` can run at any bytecode of any thread, inside any lock, during garbage collection and at interpreter exit.
+It does nothing but call `_released`, which appends to a deque.
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ class ObjectRef(Generic[T]):
         return _runtime(self).future_of(self)
 
     def as_future(self, _internal: bool = False) -> asyncio.Future[T]:
-        """An `asyncio.Future` of the running loop that gets the value or the error. Cancelling it does not cancel the task."""
+        """An `asyncio.Future` of the running loop that gets the value or the error. Cancelling it does not cancel
+        the task.
+        """
         return _runtime(self).asyncio_future_of(self)
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -166,8 +168,8 @@ class ObjectRef(Generic[T]):
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError(
-            "An ObjectRef cannot be iterated: get its value first (`ray.get(ref)`), or ask the task for several returns "
-            "with `num_returns`."
+            "An ObjectRef cannot be iterated: get its value first (`ray.get(ref)`), or ask the task for several "
+            "returns with `num_returns`."
         )
 
 

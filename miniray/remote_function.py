@@ -1,7 +1,8 @@
 """Remote functions: what `@remote` makes of a function.
 
-A `RemoteFunction` is made at import time, needs no session, and works over several of them. What a call needs and what does not
-change between calls (the pickled function, its scheduling class, its options) is bound to a session once, at the first call there.
+A `RemoteFunction` is made at import time, needs no session, and works over several of them. What a call needs and
+what does not change between calls (the pickled function, its scheduling class, its options) is bound to a session
+once, at the first call there.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class RemoteFunction:
     """A function whose calls run as tasks in worker processes.
 
-    Made by `miniray.remote`. `remote(*args, **kwargs)` submits a call and returns the ref of its result (a list of refs when
-    `num_returns` is more than 1, None when it is 0); `options(...)` gives the same function with other options.
+    Made by `miniray.remote`. `remote(*args, **kwargs)` submits a call and returns the ref of its result (a list of
+    refs when `num_returns` is more than 1, None when it is 0); `options(...)` gives the same function with other
+    options.
 
     Source: https://docs.ray.io/en/latest/ray-core/tasks.html
     """

@@ -1,7 +1,7 @@
 """The conversation with the head: registration, tables, leases, resources, nodes, life and death.
 
-Requests carry a `request_id` of the sender's and are answered by one message with the same number; they may be sent again
-after a reconnect, and the head answers a repeated one without doing it twice.
+Requests carry a `request_id` of the sender's and are answered by one message with the same number; they may be sent
+again after a reconnect, and the head answers a repeated one without doing it twice.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class LeaseGranted(Struct, array_like=True, tag=46):
 
 
 class LeaseRefused(Struct, array_like=True, tag=47):
-    """Head to owner: this class can never be served: `error` names an exception of `miniray.exceptions`, `message` its text."""
+    """Head to owner: this class can never be served: `error` names an exception of `miniray.exceptions`, `message`
+    its text.
+    """
 
     class_id: int
     error: str
@@ -138,7 +140,9 @@ class ReleaseMemory(Struct, array_like=True, tag=52):
 
 
 class TablePut(Struct, array_like=True, tag=53):
-    """Any process to head: write a row and publish it. `table` is a `TablePrefix` number. Answered by `Reply` (True: the key was new) if request_id > 0."""
+    """Any process to head: write a row and publish it. `table` is a `TablePrefix` number. Answered by `Reply` (True:
+    the key was new) if request_id > 0.
+    """
 
     request_id: int
     table: int
@@ -150,7 +154,9 @@ class TablePut(Struct, array_like=True, tag=53):
 
 
 class TableGet(Struct, array_like=True, tag=54):
-    """Any process to head: read one row; `wait` holds the answer back until the row exists. Answered by `Reply` (bytes or None)."""
+    """Any process to head: read one row; `wait` holds the answer back until the row exists. Answered by `Reply`
+    (bytes or None).
+    """
 
     request_id: int
     table: int
@@ -160,7 +166,9 @@ class TableGet(Struct, array_like=True, tag=54):
 
 
 class TableDelete(Struct, array_like=True, tag=55):
-    """Any process to head: delete a row, or all rows whose key begins with `key`. Answered by `Reply` (the number deleted)."""
+    """Any process to head: delete a row, or all rows whose key begins with `key`. Answered by `Reply` (the number
+    deleted).
+    """
 
     request_id: int
     table: int
@@ -170,7 +178,9 @@ class TableDelete(Struct, array_like=True, tag=55):
 
 
 class TableScan(Struct, array_like=True, tag=56):
-    """Any process to head: all rows whose key begins with `prefix`. Answered by `Reply` (list of [key, value], or of keys)."""
+    """Any process to head: all rows whose key begins with `prefix`. Answered by `Reply` (list of [key, value], or of
+    keys).
+    """
 
     request_id: int
     table: int
@@ -181,7 +191,9 @@ class TableScan(Struct, array_like=True, tag=56):
 
 
 class Query(Struct, array_like=True, tag=57):
-    """Any process to head: a question about the session by name ("nodes", "cluster_resources", "available_resources", "jobs", "status", ...). Answered by `Reply` (plain data)."""
+    """Any process to head: a question about the session by name ("nodes", "cluster_resources",
+    "available_resources", "jobs", "status", ...). Answered by `Reply` (plain data).
+    """
 
     request_id: int
     what: str
@@ -189,7 +201,9 @@ class Query(Struct, array_like=True, tag=57):
 
 
 class Reply(Struct, array_like=True, tag=58):
-    """Head to the asker: the answer to a request; `error` names an exception of `miniray.exceptions` (or a built-in one), `value` its text then."""
+    """Head to the asker: the answer to a request; `error` names an exception of `miniray.exceptions` (or a built-in
+    one), `value` its text then.
+    """
 
     request_id: int
     value: Any = None
@@ -222,7 +236,8 @@ class Published(Struct, array_like=True, tag=61):
 class WorkerDied(Struct, array_like=True, tag=62):
     """Head to everybody who leased, owns, borrows from or watches that process: it is gone.
 
-    `expected`: it said Goodbye. Otherwise the notice takes effect once the inbox was read dry twice: replies of the dead may still come.
+    `expected`: it said Goodbye. Otherwise the notice takes effect once the inbox was read dry twice: replies of the
+    dead may still come.
     """
 
     worker_id: bytes
@@ -270,14 +285,18 @@ class RemoveNode(Struct, array_like=True, tag=66):
 
 
 class StopSession(Struct, array_like=True, tag=67):
-    """Driver of a private session, or `miniray stop`, to head: end everything. Answered by `Reply` before the head goes, if request_id > 0."""
+    """Driver of a private session, or `miniray stop`, to head: end everything. Answered by `Reply` before the head
+    goes, if request_id > 0.
+    """
 
     request_id: int
     force: bool = False
 
 
 class TaskEvents(Struct, array_like=True, tag=68):
-    """Any core worker to head: what happened to tasks since last time, for the state API: rows of plain data, and how many were dropped."""
+    """Any core worker to head: what happened to tasks since last time, for the state API: rows of plain data, and
+    how many were dropped.
+    """
 
     events: list[list[Any]]
     dropped: int = 0
@@ -322,8 +341,8 @@ class ActorSpec(Struct, array_like=True):
 class CreateActor(Struct, array_like=True, tag=70):
     """Owner to head: create this actor. Answered by `Reply` if request_id > 0.
 
-    The value is None, or for `get_if_exists` [actor_id, owner's worker id and endpoint, descriptor] of the one that has the name;
-    error ValueError: the name is taken.
+    The value is None, or for `get_if_exists` [actor_id, owner's worker id and endpoint, descriptor] of the one that
+    has the name; error ValueError: the name is taken.
     """
 
     request_id: int
@@ -337,7 +356,9 @@ class ActorOutOfScope(Struct, array_like=True, tag=71):
 
 
 class KillActor(Struct, array_like=True, tag=72):
-    """Any process to head: kill the actor's process. Answered by `Reply` (False: there is no such actor) if request_id > 0."""
+    """Any process to head: kill the actor's process. Answered by `Reply` (False: there is no such actor) if
+    request_id > 0.
+    """
 
     request_id: int
     actor_id: bytes
@@ -354,8 +375,8 @@ class WatchActor(Struct, array_like=True, tag=73):
 class ActorState(Struct, array_like=True, tag=74):
     """Head to the owner and to those who watch: where the actor is, or why it is dead.
 
-    `incarnation` counts its processes from 0; sequence numbers of calls begin anew with each. `cause` is plain data, for
-    `miniray.death_causes`. `error` is the pickled error of a constructor that raised.
+    `incarnation` counts its processes from 0; sequence numbers of calls begin anew with each. `cause` is plain data,
+    for `miniray.death_causes`. `error` is the pickled error of a constructor that raised.
     """
 
     actor_id: bytes
@@ -367,7 +388,9 @@ class ActorState(Struct, array_like=True, tag=74):
 
 
 class ExitActor(Struct, array_like=True, tag=75):
-    """Head to the actor's worker: end in good order once the queued calls have run (out of scope), `reason` says why."""
+    """Head to the actor's worker: end in good order once the queued calls have run (out of scope), `reason` says
+    why.
+    """
 
     actor_id: bytes
     reason: str

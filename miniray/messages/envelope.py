@@ -1,7 +1,7 @@
 """The envelope around everything that crosses a socket, and the one list of all messages.
 
-A wire frame is the msgpack form of one `Envelope`; over TCP the session token stands before it. Batches are the rule: whatever
-piled up for a peer while it was busy goes out in one envelope.
+A wire frame is the msgpack form of one `Envelope`; over TCP the session token stands before it. Batches are the rule:
+whatever piled up for a peer while it was busy goes out in one envelope.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ Message = Union[
 
 
 class Envelope(Struct, array_like=True, gc=False):
-    """One wire frame: who sends (worker id; the head's is its own), the head epoch it knows, and the messages in order."""
+    """One wire frame: who sends (worker id; the head's is its own), the head epoch it knows, and the messages in
+    order.
+    """
 
     sender: bytes
     epoch: int

@@ -24,8 +24,9 @@ class Address(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Location(Struct, frozen=True, array_like=True, gc=False):
-    """Where the bytes of a large object lie; part of payloads. `size` is in bytes, `segment` a file name of the session's store,
-    `writer` the process that wrote it and may use the place again."""
+    """Where the bytes of a large object lie; part of payloads. `size` is in bytes, `segment` a file name of the
+    session's store, `writer` the process that wrote it and may use the place again.
+    """
 
     node_id: bytes
     segment: str
@@ -35,7 +36,9 @@ class Location(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Handover(Struct, frozen=True, array_like=True, gc=False):
-    """A ref that travels inside a value; part of payloads and pushes, so that pins and borrowers can be kept without unpickling."""
+    """A ref that travels inside a value; part of payloads and pushes, so that pins and borrowers can be kept without
+    unpickling.
+    """
 
     object_id: bytes
     owner: Address
@@ -64,14 +67,18 @@ class ObjectReady(Struct, array_like=True, tag=2):
 
 
 class AddBorrowers(Struct, array_like=True, tag=3):
-    """Borrower to owner: I hold these refs now; `ack` asks for `BorrowersAdded` (when a third process pins them until then)."""
+    """Borrower to owner: I hold these refs now; `ack` asks for `BorrowersAdded` (when a third process pins them
+    until then).
+    """
 
     object_ids: list[bytes]
     ack: int
 
 
 class BorrowersAdded(Struct, array_like=True, tag=4):
-    """Owner to borrower: the answer to `AddBorrowers` with that `ack` number; `unknown` lists refs that were freed already."""
+    """Owner to borrower: the answer to `AddBorrowers` with that `ack` number; `unknown` lists refs that were freed
+    already.
+    """
 
     ack: int
     unknown: list[bytes]

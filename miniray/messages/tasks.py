@@ -24,7 +24,9 @@ CANCELLED = 3
 
 
 class RefArgument(Struct, array_like=True, gc=False):
-    """A top-level ObjectRef argument with its value; part of `TaskPush`. `key` is the position (int) or the keyword (str)."""
+    """A top-level ObjectRef argument with its value; part of `TaskPush`. `key` is the position (int) or the keyword
+    (str).
+    """
 
     key: int | str
     object_id: bytes
@@ -32,7 +34,8 @@ class RefArgument(Struct, array_like=True, gc=False):
 
 
 class FunctionExport(Struct, array_like=True, tag=20):
-    """Owner to worker, before the first push that needs it: a pickled function or class, found under `function_id` from now on.
+    """Owner to worker, before the first push that needs it: a pickled function or class, found under `function_id`
+    from now on.
 
     `token` is the RemoteFunction's own id, which lets a worker that calls the function again pass on these very bytes;
     `sys_path` is the exporter's import path at that moment.
@@ -46,7 +49,9 @@ class FunctionExport(Struct, array_like=True, tag=20):
 
 
 class TaskPush(Struct, array_like=True, tag=21):
-    """Owner to worker: run this. `sequence_number` counts per caller and actor (0 for normal tasks, which have no order)."""
+    """Owner to worker: run this. `sequence_number` counts per caller and actor (0 for normal tasks, which have no
+    order).
+    """
 
     task_id: bytes
     kind: int
@@ -89,7 +94,9 @@ class TaskExtras(Struct, array_like=True, omit_defaults=True):
 
 
 class TaskReply(Struct, array_like=True, tag=22):
-    """Worker to owner: a pushed task is done. `duration` is the seconds it ran, from which the owner learns how many to send ahead."""
+    """Worker to owner: a pushed task is done. `duration` is the seconds it ran, from which the owner learns how many
+    to send ahead.
+    """
 
     task_id: bytes
     status: int
@@ -110,7 +117,9 @@ class StealTasks(Struct, array_like=True, tag=23):
 
 
 class TasksReturned(Struct, array_like=True, tag=24):
-    """Worker to owner: these pushed tasks did not start and will not start here (stolen, or the worker blocked in `get`)."""
+    """Worker to owner: these pushed tasks did not start and will not start here (stolen, or the worker blocked in
+    `get`).
+    """
 
     task_ids: list[bytes]
     blocked: bool

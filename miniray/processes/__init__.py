@@ -1,1 +1,3 @@
-"""Row 3, *who runs*: head, driver and worker: the thin shells that connect decisions (`state_machines`) to deeds (`system`)."""
+"""Row 3, *who runs*: head, driver and worker: the thin shells that connect decisions (`state_machines`) to deeds
+(`system`).
+"""

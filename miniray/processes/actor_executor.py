@@ -2,13 +2,14 @@
 
 Three kinds, as in Ray:
 
-* a **plain** actor runs its calls one after the other in the worker's main thread, which has no event loop, so that `asyncio.run`
-  works in it;
-* a **threaded** actor (`max_concurrency` > 1, or concurrency groups) has a pool of threads per group, which live as long as it;
+* a **plain** actor runs its calls one after the other in the worker's main thread, which has no event loop, so that
+  `asyncio.run` works in it;
+* a **threaded** actor (`max_concurrency` > 1, or concurrency groups) has a pool of threads per group, which live as
+  long as it;
 * an **async** actor (any `async def` method) has one event loop thread per group; its plain methods run there, too.
 
-Calls of one caller begin in the order of their numbers (`state_machines.task_ordering`); only a plain actor promises order.
-The reply of an async call leaves from its loop's thread, all those of one turn of the loop together.
+Calls of one caller begin in the order of their numbers (`state_machines.task_ordering`); only a plain actor promises
+order. The reply of an async call leaves from its loop's thread, all those of one turn of the loop together.
 """
 
 from __future__ import annotations
@@ -249,7 +250,7 @@ class ActorExecutor:
                 self.ended = True
                 self._executor.leave(reason)
 
-    # -- running on event loops ------------------------------------------------------------------------------------------
+    # -- running on event loops ----------------------------------------------------------------------------------------
 
     async def _run_in_loop(self, call: Call) -> None:
         """One call of an async actor (a task of its group's loop)."""

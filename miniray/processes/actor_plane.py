@@ -1,12 +1,12 @@
 """Actors as their callers see them: create, call, watch, kill.
 
-An actor's handles are counted like refs: each actor has a *handle object* (the return of its creation task), owned by the process
-that created the actor; handles are refs to it, and travel by the same rule of hand-over (`state_machines.reference_counter`). When
-the last one anywhere is gone, the owner tells the head. A call that is not done counts as a handle. Handles that came by name are
-weak: they count nothing.
+An actor's handles are counted like refs: each actor has a *handle object* (the return of its creation task), owned by
+the process that created the actor; handles are refs to it, and travel by the same rule of hand-over
+(`state_machines.reference_counter`). When the last one anywhere is gone, the owner tells the head. A call that is not
+done counts as a handle. Handles that came by name are weak: they count nothing.
 
-Where an actor is and whether it lives is the head's news (`ActorState`); calls go to the actor's process directly, and are
-decided on by `state_machines.actor_submission`.
+Where an actor is and whether it lives is the head's news (`ActorState`); calls go to the actor's process directly,
+and are decided on by `state_machines.actor_submission`.
 """
 
 from __future__ import annotations
@@ -178,7 +178,9 @@ class ActorPlane:
         return actor_id, entry, None
 
     def _register_name(self, owned: OwnedActor) -> list[Any] | None:
-        """Reserve the name at the head, so that an error comes at once. Returns the row of an existing actor, or None."""
+        """Reserve the name at the head, so that an error comes at once. Returns the row of an existing actor, or
+        None.
+        """
         spec = owned.spec
         owned.spec.creation.num_returns = -1
         try:
@@ -321,8 +323,8 @@ class ActorPlane:
                 objects.drain()
             if max_pending >= 0 and client.pending() >= max_pending:
                 raise exceptions.PendingCallsLimitExceeded(
-                    f"The task {what} could not be submitted to {client.info} because more than {max_pending} tasks are "
-                    f"queued on the actor. This limit can be adjusted with the `max_pending_calls` actor option."
+                    f"The task {what} could not be submitted to {client.info} because more than {max_pending} "
+                    f"tasks are queued on the actor. This limit can be adjusted with the `max_pending_calls` actor option."
                 )
             self.calls[push.task_id] = call
             result = []

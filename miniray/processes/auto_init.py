@@ -1,6 +1,7 @@
 """The core worker for an API call: the current one, or that of a session which is started now (Ray's auto-init).
 
-The API modules (row 4) call `require_core`; the package fills the `start` slot with `init`, so that no lower row imports it.
+The API modules (row 4) call `require_core`; the package fills the `start` slot with `init`, so that no lower row
+imports it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def require_core() -> CoreWorker:
     """The current core worker; starts a session when there is none.
 
     Raises:
-        RaySystemError: there is none and auto-init is off (``RAY_ENABLE_AUTO_CONNECT=0``), or this process was forked off
-            one that has a session.
+        RaySystemError: there is none and auto-init is off (``RAY_ENABLE_AUTO_CONNECT=0``), or this process was forked
+            off one that has a session.
     """
     core = current.core_or_none()
     if core is not None and not core.closed:

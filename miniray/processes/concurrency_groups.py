@@ -1,4 +1,6 @@
-"""Where the calls of a concurrent actor run: thread pools, and event loops in threads of their own, one per concurrency group."""
+"""Where the calls of a concurrent actor run: thread pools, and event loops in threads of their own, one per
+concurrency group.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Group(Protocol):
 
 
 class ThreadGroup:
-    """`size` threads that take calls from one queue; they start with the first calls and stay, with their thread-locals."""
+    """`size` threads that take calls from one queue; they start with the first calls and stay, with their thread-
+    locals.
+    """
 
     def __init__(self, name: str, size: int, run: Callable[[Call], None]) -> None:
         self._name = name

@@ -1,13 +1,13 @@
 """The core worker: what every driver and worker consists of.
 
-It connects the state machines to the transport: one lock, one reactor, one table of objects, one table of pending tasks. The parts
-stand in files of their own: `object_plane` (put, get, wait, borrowing), `task_plane` (submission, leases, retries, cancellation),
-`head_client` (requests to the head); a worker adds an `executor`. This file holds what they share: the outgoing mail and the
-dispatch of what comes in.
+It connects the state machines to the transport: one lock, one reactor, one table of objects, one table of pending
+tasks. The parts stand in files of their own: `object_plane` (put, get, wait, borrowing), `task_plane` (submission,
+leases, retries, cancellation), `head_client` (requests to the head); a worker adds an `executor`. This file holds
+what they share: the outgoing mail and the dispatch of what comes in.
 
-Outgoing mail: `post` puts a message into the outbox of its peer. An urgent one goes out at once, together with what piled up
-before it; the rest leaves when the leader is about to block, or when 64 have piled up. So the first call to an idle worker waits
-for nothing, and what follows while it is busy goes out in batches, without any timer.
+Outgoing mail: `post` puts a message into the outbox of its peer. An urgent one goes out at once, together with what
+piled up before it; the rest leaves when the leader is about to block, or when 64 have piled up. So the first call to
+an idle worker waits for nothing, and what follows while it is busy goes out in batches, without any timer.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ class CoreWorker:
     # -- mail out --------------------------------------------------------------------------------------------------
 
     def post(self, peer: Address, message: Message, urgent: bool = False) -> None:
-        """Put a message into the outbox of a peer (under the lock). `urgent`: send it, and what waits before it, now."""
+        """Put a message into the outbox of a peer (under the lock). `urgent`: send it, and what waits before it,
+        now.
+        """
         box = self._outboxes.get(peer.worker_id)
         if box is None:
             box = self._outboxes[peer.worker_id] = Outbox(peer)
@@ -229,8 +231,8 @@ class CoreWorker:
     def after_last_words(self, worker_id: bytes, action: Callable[[], None]) -> None:
         """Do something about the death of a process (under the lock), after everything it had sent was handled.
 
-        The news came from the head; replies of the dead process come on another connection and may still be under way. They have all
-        been read when it said Goodbye, or when the inbox was found dry twice.
+        The news came from the head; replies of the dead process come on another connection and may still be under
+        way. They have all been read when it said Goodbye, or when the inbox was found dry twice.
         """
         actions = self._deaths.get(worker_id)
         if actions is not None:

@@ -1,7 +1,8 @@
-"""What is current: the core worker of this process or context, and the task that runs here. The only global state of miniray.
+"""What is current: the core worker of this process or context, and the task that runs here. The only global state of
+miniray.
 
-Both are context-local on top of a process-wide default, so that several core workers can live in one process (local mode,
-simulation) and concurrent tasks of one actor do not see each other's context.
+Both are context-local on top of a process-wide default, so that several core workers can live in one process (local
+mode, simulation) and concurrent tasks of one actor do not see each other's context.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The driver's part of a session: find or start a head, register a job, and leave nothing behind.
 
-`connect` does the least that must happen before it returns. It starts the head first of all, and imports what the driver itself
-needs while the head starts; workers are forked in the background meanwhile.
+`connect` does the least that must happen before it returns. It starts the head first of all, and imports what the
+driver itself needs while the head starts; workers are forked in the background meanwhile.
 """
 
 from __future__ import annotations
@@ -78,19 +78,17 @@ class DriverSession:
             sessions.remove_session(self.paths.directory, self.paths.store)
 
 
-def connect(address: str | None, head_config: HeadConfig, job: dict[str, Any]) -> DriverSession:
-    """Join the session that `address` means, or start a private one.
+def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dict[str, Any]) -> DriverSession:
+    """Join a running session, or start a private one.
 
     Args:
-        address: as `system.session.find_session` takes it.
+        info: the session to join, as `system.session.find_session` found it; None starts one.
         head_config: how a head that has to be started is to be.
         job: namespace, config (plain data that workers and tables get).
 
     Raises:
-        ConnectionError: there is no such session; says what was tried.
         RuntimeError: the head could not start, or speaks another version.
     """
-    info = sessions.find_session(address)
     worker_id = os.urandom(28)
     head: HeadProcess | None = None
     ready: HeadReady | None = None

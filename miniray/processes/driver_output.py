@@ -1,5 +1,6 @@
-"""What workers print, on the driver's side: a thread of its own prints it, so that neither the reader of the inbox nor the user's
-thread ever waits for a slow terminal."""
+"""What workers print, on the driver's side: a thread of its own prints it, so that neither the reader of the inbox
+nor the user's thread ever waits for a slow terminal.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ _STOP = object()
 
 
 class DriverOutput:
-    """Prints the lines of workers with a `(name pid=N)` prefix, duplicates folded, to stdout or stderr as they were printed."""
+    """Prints the lines of workers with a `(name pid=N)` prefix, duplicates folded, to stdout or stderr as they were
+    printed.
+    """
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()

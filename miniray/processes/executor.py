@@ -1,11 +1,12 @@
 """The worker's side of a task: receive, queue, run, answer.
 
-Tasks run one after the other in the main thread, which leads the reactor while it has nothing to run. While a long task runs, the
-standby thread leads: it answers control messages, hands back what waits behind a blocked task, and interrupts the running one
-when it is cancelled.
+Tasks run one after the other in the main thread, which leads the reactor while it has nothing to run. While a long
+task runs, the standby thread leads: it answers control messages, hands back what waits behind a blocked task, and
+interrupts the running one when it is cancelled.
 
-Replies leave at once when nothing else is queued. Otherwise they are collected while the functions that follow are known to be short;
-before a function of unknown or long duration everything collected is sent, so that no result waits behind a long task.
+Replies leave at once when nothing else is queued. Otherwise they are collected while the functions that follow are
+known to be short; before a function of unknown or long duration everything collected is sent, so that no result waits
+behind a long task.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Coroutine
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from miniray.messages import control, tasks
@@ -348,6 +351,8 @@ class Executor:
             self._interruptible = push.task_id
             args, kwargs = runner.arguments(push)
             result = function(*args, **kwargs)
+            if type(result) is CoroutineType:  # an `async def` task, one of miniray's extensions
+                result = _run_coroutine(result)
             self._interruptible = b""
             del args, kwargs
             if context.cancelled:
@@ -360,3 +365,9 @@ class Executor:
         except BaseException as error:
             self._interruptible = b""
             return runner.failed(push, extras_of(push), error)
+
+
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio  # 40 ms: only who uses it pays
+
+    return asyncio.run(coroutine)

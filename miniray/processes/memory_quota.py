@@ -1,5 +1,6 @@
-"""This process's share of its node's object store: bytes are leased from the head in chunks, so that accounting stays exact
-and most puts ask nobody."""
+"""This process's share of its node's object store: bytes are leased from the head in chunks, so that accounting stays
+exact and most puts ask nobody.
+"""
 
 from __future__ import annotations
 

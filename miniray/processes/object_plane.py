@@ -1,10 +1,11 @@
 """Objects as a process sees them: put, get, wait, and the messages with owners and borrowers.
 
-Small values (up to `INLINE_LIMIT` bytes) stay in the owner's memory and travel inside messages; `put` of one touches no socket.
-Large ones are written once into shared memory and mapped by every reader. Who still needs an object is decided by
-`state_machines.reference_counter`; this file is its port.
+Small values (up to `INLINE_LIMIT` bytes) stay in the owner's memory and travel inside messages; `put` of one touches
+no socket. Large ones are written once into shared memory and mapped by every reader. Who still needs an object is
+decided by `state_machines.reference_counter`; this file is its port.
 
-Waiting costs one callback per object that is not ready yet, and no event object per ref: a `get` of 10,000 refs counts down.
+Waiting costs one callback per object that is not ready yet, and no event object per ref: a `get` of 10,000 refs
+counts down.
 """
 
 from __future__ import annotations
@@ -256,7 +257,7 @@ class ObjectPlane:
             self._await_entries(pending, missing, timeout, False)
         ready: list[ObjectRef[Any]] = []
         rest: list[ObjectRef[Any]] = []
-        for ref, entry in zip(refs, entries):
+        for ref, entry in zip(refs, entries, strict=True):
             if entry.payload is not None and len(ready) < num_returns:
                 ready.append(ref)
             else:
@@ -348,7 +349,9 @@ class ObjectPlane:
                 waiter(entry)
 
     def fail(self, entry: ObjectEntry, error: BaseException) -> None:
-        """An entry will never have a value (under the lock; `error` is one of ours, so pickling it runs no user code)."""
+        """An entry will never have a value (under the lock; `error` is one of ours, so pickling it runs no user
+        code).
+        """
         if entry.payload is None:
             self.fulfil(entry, Payload(KIND_ERROR, to_wire(error)))
 
@@ -646,7 +649,8 @@ def _get_timeout(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> excep
 def _out_of_band_allowed() -> bool:
     import os
 
-    return os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1").lower() not in ("0", "false")
+    value = os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1")  # noqa: SIM112 - Ray's name
+    return value.lower() not in ("0", "false")
 
 
 def _rebuild(object_id: bytes, worker_id: bytes, endpoint: str) -> ObjectRef[Any]:

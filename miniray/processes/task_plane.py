@@ -1,9 +1,9 @@
 """Normal tasks as their owner sees them: submit, push, answer, retry, cancel.
 
-The decisions (which worker, how many ahead, when to give a lease back) are made by `state_machines.task_submission`; this file is
-its port, and knows messages, arguments and refs. The path of one task: `submit` serializes the arguments and makes the
-returns' entries; once all ref arguments are ready the machine gets the task; `push` mails it to a leased worker;
-`on_reply` fulfils the entries.
+The decisions (which worker, how many ahead, when to give a lease back) are made by `state_machines.task_submission`;
+this file is its port, and knows messages, arguments and refs. The path of one task: `submit` serializes the arguments
+and makes the returns' entries; once all ref arguments are ready the machine gets the task; `push` mails it to a
+leased worker; `on_reply` fulfils the entries.
 """
 
 from __future__ import annotations
@@ -379,7 +379,7 @@ class TaskPlane:
             self._settle_failure(task, cancelled_error(task))
         else:
             entries = objects.entries
-            for wanted, payload in zip(task.returns, message.returns):
+            for wanted, payload in zip(task.returns, message.returns, strict=False):
                 if entries.get(wanted.object_id) is wanted:
                     objects.fulfil(wanted, payload)
                 else:
@@ -400,7 +400,7 @@ class TaskPlane:
         counter = self._core.objects.counter
         peer = self._core.peer(sender)
         register: list[ObjectEntry] = []
-        for entry, payload in zip(task.returns, message.returns):
+        for entry, payload in zip(task.returns, message.returns, strict=False):
             if payload.contained and counter.objects.get(entry.object_id) is entry:
                 inner = [counter.borrow(item.object_id, item.owner) for item in payload.contained]
                 counter.contain_local(entry, inner)

@@ -1,7 +1,7 @@
 """How one task is run, wherever it runs: load the function, decode the arguments, call, encode the answer.
 
-The executors decide *where* and *when* (main thread, thread pool, event loop) and call these steps; each of them may run user code
-(unpickling, the call itself, pickling), so none is called under the core worker's lock.
+The executors decide *where* and *when* (main thread, thread pool, event loop) and call these steps; each of them may
+run user code (unpickling, the call itself, pickling), so none is called under the core worker's lock.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from miniray.system.sockets import Transport
 
 
 def install_trace(transport: Transport, kind: str) -> None:
-    """Trace to standard error when the environment asks for it; one line a message, with time, process, direction and fields."""
+    """Trace to standard error when the environment asks for it; one line a message, with time, process, direction
+    and fields.
+    """
     if os.environ.get("MINIRAY_TRACE", "0") in ("", "0"):
         return
     start = time.time()

@@ -1,4 +1,6 @@
-"""A worker process: connects to its head, then runs what owners push to it until it is told to leave or the head is gone."""
+"""A worker process: connects to its head, then runs what owners push to it until it is told to leave or the head is
+gone.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """What a worker prints: into its log files, and from there, line by line, to its job's driver.
 
-The log files are the truth: descriptors 1 and 2 are the files, so that output of C code and of child processes is in them too.
-`relay` reads what is new and mails the complete lines. It is called at the end of each task that printed (so a task's lines reach the
-driver before its result), when the worker becomes idle, and twelve times a second while a task runs. When a worker was killed, the
-driver reads the rest from the files, whose names the head tells it.
+The log files are the truth: descriptors 1 and 2 are the files, so that output of C code and of child processes is in
+them too. `relay` reads what is new and mails the complete lines. It is called at the end of each task that printed
+(so a task's lines reach the driver before its result), when the worker becomes idle, and twelve times a second while
+a task runs. When a worker was killed, the driver reads the rest from the files, whose names the head tells it.
 """
 
 from __future__ import annotations

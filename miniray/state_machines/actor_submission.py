@@ -2,14 +2,15 @@
 
 The rules
 ---------
-* Calls to a plain actor are sent in the order they were made. One whose arguments are not ready holds back those behind it.
-  Calls to a concurrent actor (async, threaded) are sent as soon as their arguments are ready.
+* Calls to a plain actor are sent in the order they were made. One whose arguments are not ready holds back those
+  behind it. Calls to a concurrent actor (async, threaded) are sent as soon as their arguments are ready.
 * A call gets its sequence number when it is sent, so that cancelled calls leave no gap. Numbers begin anew with each
   incarnation of the actor.
 * At most `WINDOW` calls are unanswered on the wire; the rest waits here. So a slow actor's inbox stays small.
-* When the actor's process is gone: what was unanswered is sent again to the next incarnation if its `max_task_retries` allow, in the old
-  order and before everything else. Otherwise it fails, once it is known whether the actor came back or is dead. Calls without
-  retries that are made while the actor restarts fail at once; when it is dead, all do.
+* When the actor's process is gone: what was unanswered is sent again to the next incarnation if its
+  `max_task_retries` allow, in the old order and before everything else. Otherwise it fails, once it is known whether
+  the actor came back or is dead. Calls without retries that are made while the actor restarts fail at once; when it
+  is dead, all do.
 
 Which error a failed call gets is the port's business: the machine says whether the actor restarts or is dead.
 """

@@ -1,0 +1,689 @@
+"""Actors: what `@remote` makes of a class, handles, methods.
+
+An actor is an instance that lives in a worker process of its own. `Class.remote(...)` creates one and returns a
+handle at once; `handle.method.remote(...)` calls it and returns a ref. The actor lives until its last handle is gone,
+`kill`, or its own exit; detached ones until they are killed.
+
+Source: https://docs.ray.io/en/latest/ray-core/actors.html
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from miniray import exceptions
+from miniray import options as option_table
+from miniray.ids import ActorID
+from miniray.messages import control
+from miniray.messages.control import LeaseSpec
+from miniray.messages.objects import Address
+from miniray.messages.tasks import TaskExtras
+from miniray.processes import current
+from miniray.processes.actor_executor import ASYNC_CONCURRENCY, has_async_methods
+from miniray.processes.auto_init import require_core
+from miniray.processes.task_plane import encode_extras
+from miniray.remote_function import call_signature
+from miniray.system import pickler
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+    from miniray.state_machines.actor_submission import ActorClient
+
+_KINDS = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL", "KEYWORD_ONLY", "VAR_KEYWORD")
+_BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
+
+
+class ActorClassInheritanceException(TypeError):
+    """Somebody tried to inherit from an actor class."""
+
+
+# ---- what is known of a class, as it travels ----
+
+
+class MethodInfo(msgspec.Struct, array_like=True, frozen=True):
+    """One method of an actor class, without its code."""
+
+    name: str
+    parameters: list[tuple[str, int, bool]] | None  #: name, kind, has a default; without self; None: anything goes
+    num_returns: int | str | None = None
+    concurrency_group: str = ""
+    max_task_retries: int | None = None
+    retry_exceptions: bool = False
+    retry_exception_types: bytes = b""
+
+
+class Descriptor(msgspec.Struct, array_like=True, frozen=True):
+    """What another process needs to make a handle."""
+
+    class_name: str
+    module: str
+    methods: list[MethodInfo]
+    ordered: bool
+    is_async: bool
+    max_task_retries: int
+    max_pending_calls: int
+    token: bytes
+    concurrency_groups: list[str]
+
+
+_encode_descriptor = msgspec.msgpack.Encoder().encode
+_decode_descriptor = msgspec.msgpack.Decoder(Descriptor).decode
+
+
+class _Method:
+    """A method of an actor class, ready to be called through handles; shared by all handles of one descriptor."""
+
+    __slots__ = ("arity", "extras", "info", "name", "retries", "signature", "what")
+
+    def __init__(self, descriptor: Descriptor, info: MethodInfo) -> None:
+        self.info = info
+        self.name = f"{descriptor.class_name}.{info.name}"
+        self.what = f"{descriptor.module}.{self.name}"
+        retries = info.max_task_retries
+        self.retries = descriptor.max_task_retries if retries is None else retries
+        self.signature: inspect.Signature | None = None
+        self.arity: tuple[int, float] | None = (0, float("inf"))
+        if info.parameters is not None:
+            self.signature, self.arity = _signature_from(info.parameters)
+        self.extras = _method_extras(info, {})
+
+
+class _Plan:
+    """A descriptor with its methods by name."""
+
+    __slots__ = ("descriptor", "encoded", "methods")
+
+    def __init__(self, descriptor: Descriptor, encoded: bytes) -> None:
+        self.descriptor = descriptor
+        self.encoded = encoded
+        self.methods = {info.name: _Method(descriptor, info) for info in descriptor.methods}
+
+
+_plans: dict[bytes, _Plan] = {}
+
+
+def _plan(encoded: bytes) -> _Plan:
+    plan = _plans.get(encoded)
+    if plan is None:
+        plan = _plans[encoded] = _Plan(_decode_descriptor(encoded), encoded)
+    return plan
+
+
+def _method_extras(info: MethodInfo, options: dict[str, Any]) -> bytes:
+    group = options.get("concurrency_group") or info.concurrency_group
+    retry_exceptions = options.get("retry_exceptions", info.retry_exceptions)
+    types = info.retry_exception_types if retry_exceptions is info.retry_exceptions else b""
+    if isinstance(retry_exceptions, (list, tuple)):
+        types = _pickled_types(retry_exceptions)
+    extras = TaskExtras(
+        concurrency_group=group or "", retry_exceptions=bool(retry_exceptions), retry_exception_types=types
+    )
+    return b"" if extras == TaskExtras() else encode_extras(extras)
+
+
+def _pickled_types(types: Any) -> bytes:
+    from miniray.system.serialization import pickle_function
+
+    return pickle_function(tuple(types), lambda: "the option retry_exceptions")
+
+
+def _parameters_of(function: Any, bound: bool) -> list[tuple[str, int, bool]] | None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    rows = [
+        (parameter.name, int(parameter.kind), parameter.default is not parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    if bound and rows and rows[0][1] in (0, 1):
+        del rows[0]
+    return rows
+
+
+def _signature_from(rows: list[tuple[str, int, bool]]) -> tuple[inspect.Signature, tuple[int, float] | None]:
+    kinds = [getattr(inspect.Parameter, name) for name in _KINDS]
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(name, kinds[kind], default=None if has_default else inspect.Parameter.empty)
+            for name, kind, has_default in rows
+        ]
+    )
+
+    def stand_in() -> None: ...
+
+    stand_in.__signature__ = signature  # type: ignore[attr-defined]
+    return call_signature(stand_in)
+
+
+# ---- handles ----
+
+
+class ActorHandle:
+    """A handle of an actor: its methods are attributes, called by ``handle.method.remote(...)``.
+
+    Handles can be passed to tasks and actors and stored anywhere. Those from `get_actor` are weak: they do not keep
+    the actor alive.
+    """
+
+    _core: Any
+    _entry: Any
+
+    def __init__(self, actor_id: bytes, plan: _Plan, client: ActorClient, core: Any, entry: Any) -> None:
+        self._actor_id = ActorID(actor_id)
+        self._plan = plan
+        self._client = client
+        self._entry = entry
+        self._core = core
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        if name.startswith("_plan"):
+            raise AttributeError(name)
+        method = self._plan.methods.get(name)
+        if method is None:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return ActorMethod(self, method)
+
+    def __del__(self) -> None:
+        try:
+            entry = self._entry
+            if entry is not None:
+                self._core.objects.released(entry)
+        except AttributeError:
+            pass
+
+    def __dir__(self) -> list[str]:
+        return sorted({*self._plan.methods, "__init__", *_BUILT_IN})
+
+    def __repr__(self) -> str:
+        return f"Actor({self._plan.descriptor.class_name}, {self._actor_id.hex()})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and self._actor_id == other._actor_id
+
+    def __hash__(self) -> int:
+        return hash(self._actor_id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled by the user himself: the actor is kept for as long as this process lives.
+        if self._entry is not None:
+            with self._core.lock:
+                self._entry.local += 1
+        return _rebuild_handle, (*_handle_state(self), True)
+
+    @property
+    def _ray_actor_id(self) -> ActorID:
+        return self._actor_id
+
+
+class ActorMethod:
+    """A method of a handle: `remote(...)` calls it, `options(...)` gives it other options."""
+
+    __slots__ = ("_handle", "_method", "_options")
+
+    def __init__(self, handle: ActorHandle, method: _Method, options: dict[str, Any] | None = None) -> None:
+        self._handle = handle
+        self._method = method
+        self._options = options
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Actor methods are not called directly.
+
+        Raises:
+            TypeError: always.
+        """
+        name = self._method.info.name
+        raise TypeError(
+            f"Actor methods cannot be called directly. Instead of running 'object.{name}()', try "
+            f"'object.{name}.remote()'."
+        )
+
+    def __dir__(self) -> list[str]:
+        return ["bind", "options", "remote"]
+
+    def options(self, **options: Any) -> ActorMethod:
+        """The same method with other options: num_returns, name, concurrency_group, max_task_retries,
+        retry_exceptions, ...
+        """
+        return ActorMethod(self._handle, self._method, {**(self._options or {}), **options})
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method. Returns the ref of its result (a list for num_returns > 1, None for 0).
+
+        Raises:
+            TypeError: the arguments do not fit, or cannot be serialized.
+            PendingCallsLimitExceeded: the actor's `max_pending_calls` are not done yet.
+        """
+        return self._remote(args, kwargs)
+
+    def _remote(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        args = tuple(args or ())
+        kwargs = kwargs or {}
+        method = self._method
+        handle = self._handle
+        core: CoreWorker = handle._core
+        if core.closed:
+            raise exceptions.RaySystemError(
+                f"{handle!r} belongs to an earlier session, which was shut down: the actor is gone."
+            )
+        arity = method.arity
+        if (kwargs or arity is None or not arity[0] <= len(args) <= arity[1]) and method.signature is not None:
+            method.signature.bind(*args, **kwargs)
+        info = method.info
+        extras = method.extras
+        retries = method.retries
+        name = method.name
+        num_returns = info.num_returns
+        if self._options or options:
+            given = {**(self._options or {}), **options}
+            num_returns = given.get("num_returns", num_returns)
+            name = given.get("name") or name
+            if given.get("max_task_retries") is not None:
+                retries = given["max_task_retries"]
+            extras = _method_extras(info, given)
+        if num_returns is None:
+            num_returns = 1
+        if not isinstance(num_returns, int):
+            raise NotImplementedError(f"num_returns={num_returns!r}: generators come with a later version of miniray.")
+        refs = core.actors.call(
+            handle._client,
+            handle._entry,
+            info.name,
+            args,
+            kwargs,
+            name=name,
+            what=method.what,
+            num_returns=num_returns,
+            retries=retries,
+            extras=extras,
+            max_pending=handle._plan.descriptor.max_pending_calls,
+        )
+        if num_returns == 1:
+            return refs[0]
+        return refs if refs else None
+
+
+def _handle_state(handle: ActorHandle) -> tuple[bytes, bytes, bytes, str]:
+    entry = handle._entry
+    if entry is None:
+        return handle._actor_id.binary(), handle._plan.encoded, b"", ""
+    owner = handle._core.objects.owner_of(entry)
+    return handle._actor_id.binary(), handle._plan.encoded, owner.worker_id, owner.endpoint
+
+
+def _reduce_handle(pickler_: pickler.Pickler, handle: ActorHandle) -> tuple[Any, ...]:
+    if pickler_.contained is None:
+        return handle.__reduce__()
+    if handle._entry is not None:
+        pickler_.contained.append(handle)
+    return _rebuild_handle, (*_handle_state(handle), False)
+
+
+def _rebuild_handle(actor_id: bytes, encoded: bytes, owner_id: bytes, endpoint: str, out_of_band: bool) -> ActorHandle:
+    core = require_core()
+    owner = Address(owner_id, endpoint) if owner_id else None
+    return make_handle(core, actor_id, _plan(encoded), owner, out_of_band)
+
+
+pickler.reducers[ActorHandle] = _reduce_handle
+
+
+def make_handle(
+    core: CoreWorker, actor_id: bytes, plan: _Plan, owner: Address | None, out_of_band: bool = False
+) -> ActorHandle:
+    """A handle of an actor that this process did not create; weak without an owner."""
+    from miniray.processes.actor_plane import handle_object_id
+
+    client = core.actors.client(actor_id, plan.descriptor.ordered, _info(plan.descriptor, "", ""))
+    entry = None
+    if owner is not None:
+        with core.lock:
+            counter = core.objects.counter
+            entry = counter.borrow(handle_object_id(actor_id), owner)
+            entry.local += 1
+            if out_of_band:
+                counter.register([entry])
+    return ActorHandle(actor_id, plan, client, core, entry)
+
+
+def _info(descriptor: Descriptor, name: str, namespace: str) -> str:
+    return f"actor {name or descriptor.class_name}"
+
+
+# ---- actor classes ----
+
+
+class ActorClass:
+    """A class whose instances live in worker processes. Made by `miniray.remote`."""
+
+    remote: Callable[..., ActorHandle]
+
+    def __init__(self, *args: Any) -> None:
+        if len(args) == 3:
+            # ``class E(ActorClass): ...`` calls the type of its base with the name, the bases and the body.
+            name, bases, _ = args
+            base = bases[0]._cls.__name__ if isinstance(bases[0], ActorClass) else bases[0].__name__
+            raise ActorClassInheritanceException(
+                f"Attempted to define subclass '{name}' of actor class '{base}'. Inheriting from actor classes is not "
+                "currently supported. You can instead inherit from a non-actor base class and make the derived class "
+                "an actor class (with @ray.remote)."
+            )
+        cls, options = args
+        self._cls: type = cls
+        self._default_options: dict[str, Any] = options
+        self._token = os.urandom(16)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        cls = self._cls
+        self.__doc__ = cls.__doc__
+        self.__name__ = cls.__name__
+        self.__qualname__ = cls.__qualname__
+        self.__module__ = cls.__module__
+        self.remote = self._remote_function()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"cls": self._cls, "options": self._default_options, "token": self._token}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._cls = state["cls"]
+        self._default_options = state["options"]
+        self._token = state["token"]
+        self._prepare()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty_actor_class, (), self.__getstate__()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Actors are not made by calling the class.
+
+        Raises:
+            TypeError: always.
+        """
+        name = self._cls.__name__
+        raise TypeError(f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'.")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") and not name.startswith("__ray"):
+            raise AttributeError(name)
+        return getattr(self._cls, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._cls), "remote", "options", "bind"})
+
+    def __repr__(self) -> str:
+        return f"ActorClass({self._cls.__name__})"
+
+    def options(self, **actor_options: Any) -> ActorOptionsWrapper:
+        """The same class with other options: ``A.options(num_cpus=2, name="a").remote()``.
+
+        Raises:
+            ValueError, TypeError: an unknown option, or a value of the wrong type or range.
+        """
+        checked = option_table.validate_actor_options(actor_options, in_options=True)
+        return ActorOptionsWrapper(self, option_table.merge_options(self._default_options, checked))
+
+    def _remote_function(self) -> Callable[..., ActorHandle]:
+        def remote(*args: Any, **kwargs: Any) -> ActorHandle:
+            return create_actor(self, args, kwargs, self._default_options)
+
+        return remote
+
+    def _remote(self, args: Any = None, kwargs: Any = None, **actor_options: Any) -> ActorHandle:
+        """Create with options given beside the arguments."""
+        options = self._default_options
+        if actor_options:
+            checked = option_table.validate_actor_options(actor_options, in_options=True)
+            options = option_table.merge_options(options, checked)
+        return create_actor(self, tuple(args or ()), dict(kwargs or {}), options)
+
+
+def _empty_actor_class() -> ActorClass:
+    return ActorClass.__new__(ActorClass)
+
+
+class ActorOptionsWrapper:
+    """What `ActorClass.options` returns: `remote` creates with those options."""
+
+    def __init__(self, actor_class: ActorClass, options: dict[str, Any]) -> None:
+        self._actor_class = actor_class
+        self._options = options
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Create an actor."""
+        return create_actor(self._actor_class, args, kwargs, self._options)
+
+
+def make_actor_class(cls: type, options: dict[str, Any]) -> ActorClass:
+    """Decorate a class.
+
+    Raises:
+        ValueError, TypeError: with Ray's texts.
+    """
+    checked = option_table.validate_actor_options(options, in_options=False)
+    if checked.get("allow_out_of_order_execution") is False and has_async_methods(cls):
+        raise ValueError("allow_out_of_order_execution=False is not supported for async actors.")
+    return ActorClass(cls, checked)
+
+
+def _describe(actor_class: ActorClass, options: dict[str, Any]) -> tuple[_Plan, bool, dict[str, int]]:
+    cls = actor_class._cls
+    is_async = has_async_methods(cls)
+    groups = _group_sizes(options.get("concurrency_groups"))
+    concurrency = options.get("max_concurrency") or 0
+    ordered = not (is_async or concurrency > 1 or groups or options.get("allow_out_of_order_execution"))
+    methods = []
+    for name in dir(cls):
+        if name.startswith("__") and name.endswith("__") and name not in ("__call__",):
+            continue
+        static = inspect.getattr_static(cls, name)
+        function = static.__func__ if isinstance(static, (staticmethod, classmethod)) else static
+        if not (inspect.isfunction(function) or inspect.ismethoddescriptor(function)) or isinstance(static, property):
+            continue
+        given = getattr(function, "__ray_method_options__", {})
+        retry = given.get("retry_exceptions") or False
+        methods.append(
+            MethodInfo(
+                name,
+                _parameters_of(function, not isinstance(static, staticmethod)),
+                given.get("num_returns"),
+                given.get("concurrency_group") or "",
+                given.get("max_task_retries"),
+                bool(retry),
+                _pickled_types(retry) if isinstance(retry, (list, tuple)) else b"",
+            )
+        )
+    methods += [MethodInfo(name, None) for name in _BUILT_IN]
+    max_pending = options.get("max_pending_calls")
+    descriptor = Descriptor(
+        cls.__name__,
+        cls.__module__,
+        methods,
+        ordered,
+        is_async,
+        options.get("max_task_retries") or 0,
+        -1 if max_pending is None else max_pending,
+        actor_class._token,
+        list(groups),
+    )
+    return _plan(_encode_descriptor(descriptor)), is_async, groups
+
+
+def _group_sizes(groups: Any) -> dict[str, int]:
+    if not groups:
+        return {}
+    if isinstance(groups, list):
+        return {group["name"]: group["max_concurrency"] for group in groups}
+    return dict(groups)
+
+
+def create_actor(
+    actor_class: ActorClass, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
+) -> ActorHandle:
+    """Create an actor (or find it, with `get_if_exists`), and return its handle at once.
+
+    Raises:
+        TypeError: the arguments do not fit the constructor, or cannot be serialized.
+        ValueError: the name is taken, or an option is out of range.
+    """
+    cls = actor_class._cls
+    name, namespace = options.get("name"), options.get("namespace")
+    option_table.check_actor_name(name)
+    option_table.check_namespace(namespace)
+    lifetime = options.get("lifetime")
+    core = require_core()
+    what = f"{cls.__module__}.{cls.__name__}.__init__"
+    constructor = inspect.getattr_static(cls, "__init__")
+    if constructor is not object.__init__:
+        rows = _parameters_of(constructor, True)
+        if rows is not None:
+            _signature_from(rows)[0].bind(*args, **kwargs)
+    elif args or kwargs:
+        raise TypeError("too many positional arguments" if args else "got an unexpected keyword argument")
+    plan, is_async, groups = _describe(actor_class, options)
+    descriptor = plan.descriptor
+    export = core.tasks.export(actor_class._token, cls, what=what, kind="actor")
+    resources = option_table.resource_request(options, is_actor=True)
+    placement = option_table.placement_request(options)
+    option_table.check_scheduling_strategy(options.get("scheduling_strategy"))
+    concurrency = options.get("max_concurrency") or (ASYNC_CONCURRENCY if is_async else 1)
+    extras = TaskExtras(
+        resources=resources,
+        max_concurrency=concurrency,
+        concurrency_groups=groups,
+        out_of_order=bool(options.get("allow_out_of_order_execution")),
+        actor_name=name or "",
+    )
+    strategy = options.get("scheduling_strategy")
+    spec = LeaseSpec(
+        placement,
+        core.job_id,
+        strategy=strategy.encode() if isinstance(strategy, str) and strategy != "DEFAULT" else b"",
+        label_selector=options.get("label_selector") or {},
+        name=cls.__name__,
+    )
+    actor_id, entry, row = core.actors.create(
+        export,
+        args,
+        kwargs,
+        what=what,
+        class_name=cls.__name__,
+        extras=encode_extras(extras),
+        placement=spec,
+        resources=resources,
+        name=name or "",
+        namespace=namespace or core.namespace,
+        detached=lifetime == "detached",
+        max_restarts=options.get("max_restarts") or 0,
+        get_if_exists=bool(options.get("get_if_exists")),
+        ordered=descriptor.ordered,
+        descriptor=plan.encoded,
+        info=_info(descriptor, name or "", namespace or ""),
+    )
+    if row is not None:
+        return make_handle(core, actor_id, _plan(bytes(row[3])), None)
+    return ActorHandle(actor_id, plan, core.actors.clients[actor_id], core, entry)
+
+
+# ---- top-level functions ----
+
+
+def method(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+    """Options of an actor's method, as a decorator: ``@method(num_returns=2)``.
+
+    Args:
+        **kwargs: num_returns, concurrency_group, max_task_retries, retry_exceptions, ...
+
+    Raises:
+        AssertionError: an unknown option, or positional arguments.
+        ValueError: a value out of range.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.method.html
+    """
+    if args or not kwargs:
+        raise AssertionError(
+            "The @ray.method decorator must be applied using at least one of the arguments in the list "
+            f"{list(option_table.METHOD_OPTIONS)}, for example '@ray.method(num_returns=2)'."
+        )
+
+    def annotate(function: Any) -> Any:
+        checked = option_table.validate_method_options(
+            kwargs, is_generator=inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        )
+        function.__ray_method_options__ = checked
+        if checked.get("concurrency_group"):
+            function.__ray_concurrency_group__ = checked["concurrency_group"]
+        return function
+
+    return annotate
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """A (weak) handle of the actor with this name.
+
+    Raises:
+        ValueError: there is none in this namespace.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.get_actor.html
+    """
+    if not name:
+        raise ValueError("Please supply a non-empty value to get_actor")
+    option_table.check_namespace(namespace)
+    core = require_core()
+    arguments = {"name": name, "namespace": namespace or core.namespace}
+    row = core.head_client.request(lambda number: control.Query(number, "named_actor", arguments))
+    if row is None:
+        raise ValueError(
+            f"Failed to look up actor with name '{name}'. This could because 1. You are trying to look up a named "
+            "actor you didn't create. 2. The named actor died. 3. You did not use a namespace matching the namespace of the "
+            "actor."
+        )
+    return make_handle(core, bytes(row[0]), _plan(bytes(row[3])), None)
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """Kill an actor at once: its process gets no chance to clean up. Calls that are not done fail.
+
+    Args:
+        no_restart: False lets it restart, if it has restarts left.
+
+    Raises:
+        ValueError: not an actor handle.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.kill.html
+    """
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}.")
+    actor._core.actors.kill(actor._actor_id.binary(), no_restart)
+
+
+def exit_actor() -> None:
+    """End the current actor after this call, in good order; it is not restarted.
+
+    Raises:
+        TypeError: not inside an actor.
+        SystemExit: in the actor, to leave the method.
+    """
+    core = current.core_or_none()
+    if core is None or core.actor is None:
+        raise TypeError("exit_actor API is called on a non-actor worker, or before the actor is created.")
+    core.actor.exit("exit_actor: exit_actor() is called.")
+
+
+def current_handle() -> ActorHandle:
+    """A weak handle of the actor that runs this code.
+
+    Raises:
+        RuntimeError: not inside an actor.
+    """
+    core = current.core_or_none()
+    if core is None or core.actor is None:
+        raise RuntimeError("This method is only available in an actor.")
+    actor_id = core.actor.actor_id
+    row = core.head_client.request(lambda number: control.Query(number, "actor", {"actor_id": actor_id}))
+    return make_handle(core, actor_id, _plan(bytes(row["descriptor"])), None)
