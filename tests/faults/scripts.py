@@ -77,7 +77,7 @@ class Program:
             text=True,
             errors="replace",
             env=variables,
-            process_group=0 if new_group and sys.version_info >= (3, 11) else None,
+            **({"process_group": 0 if new_group else None} if sys.version_info >= (3, 11) else {}),
             start_new_session=new_group and sys.version_info < (3, 11),
         )
         self.out: list[str] = []

@@ -262,5 +262,7 @@ def spawn():
 print("child", ray.get(spawn.remote()), flush=True)
 """
     ) as program:
-        assert int(program.read("child")) in program.processes()
+        child = int(program.read("child"))
+        # For a moment after its exec the environment of a process, by which it is known, reads as empty.
+        wait_for(lambda: child in program.processes())
         program.succeed()
