@@ -40,6 +40,7 @@ from miniray.messages.startup import (
     ToForkServer,
 )
 from miniray.system import blas_threads, process_title
+from miniray.system.limits import raise_file_limit
 from miniray.system.session import remove_session
 
 if TYPE_CHECKING:
@@ -290,6 +291,8 @@ def main() -> None:
     """The first thing in a fork server that was exec'd, in place of one that died: its socket is descriptor 3."""
     connection = socket.socket(fileno=3)
     os.set_inheritable(3, False)
+    # What its parent had open without the close-on-exec flag is not for it, nor for its children.
+    os.closerange(4, min(raise_file_limit() or 1024, 65536))
     line = b""
     while not line.endswith(b"\n"):
         byte = connection.recv(1)
