@@ -19,6 +19,8 @@ from miniray.exceptions import RayError, RayTaskError
 _GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)  # from Python 3.11 on
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, and not in C
 
+_PLAIN_SIZE = BaseException.__basicsize__
+
 # Values are weak: a class of a notebook cell that was run again goes away with its last error.
 _dual_types: weakref.WeakValueDictionary[type[BaseException], type[RayTaskError]] = weakref.WeakValueDictionary()
 
@@ -67,7 +69,8 @@ def make_dual_exception(task_error: RayTaskError) -> RayTaskError:
 def _builtin_base(dual_class: type[BaseException]) -> Any:
     """The innermost class made in C: the only ``__new__`` that can be called without knowing the user's."""
     for base in dual_class.__mro__:
-        if "__new__" in vars(base) and not base.__flags__ & _HEAP_TYPE:
+        # One without fields of its own (MemoryError) does not decide the layout of the class, and its __new__ refuses.
+        if "__new__" in vars(base) and not base.__flags__ & _HEAP_TYPE and base.__basicsize__ > _PLAIN_SIZE:
             return base
     return BaseException
 

@@ -251,6 +251,7 @@ class WorkerDied(Struct, array_like=True, tag=62):
     exit_code: int | None = None
     log_files: list[str] = []
     out_of_memory: bool = False
+    last_begun: bytes = b""  #: the task (and attempt) that it began last, see `system.task_record`; b"": not known
 
 
 class WatchWorker(Struct, array_like=True, tag=63):

@@ -29,6 +29,7 @@ from miniray.processes.reactor import Waiter
 from miniray.processes.task_runner import TaskRunner, WorkerExit, extras_of
 from miniray.state_machines.task_submission import UNKNOWN, FunctionStats
 from miniray.system import process_title
+from miniray.system.task_record import TaskRecord
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -60,6 +61,7 @@ class Executor:
         self._main_thread = threading.get_ident()
         self._exit_reason: str | None = None
         self._title = ""  #: the task named in the process title; "": idle
+        self._record = TaskRecord(core.store_dir, core.worker_id)
         core.executor = self
         core.add_handlers(
             {
@@ -282,6 +284,7 @@ class Executor:
                 context.resources = self.actor.resources
                 self.actor._contexts[push.task_id] = context
         self._running = push
+        self._record.begin(push.task_id, push.attempt)
         if push.name != self._title:
             self._title = push.name
             process_title.set_title("ray::" + push.name)

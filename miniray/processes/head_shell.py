@@ -44,6 +44,7 @@ from miniray.system import session as sessions
 from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
 from miniray.system.lifeline import Greeting, is_at_end
 from miniray.system.sockets import ZmqTransport
+from miniray.system.task_record import take_record
 
 #: envelopes handled in one turn before the machines are asked
 _AT_ONCE = 256
@@ -445,6 +446,7 @@ class Head:
         worker_id = member.worker_id
         self._hang_up(member)
         notice = member.died()
+        notice.last_begun = take_record(self.config.store_dir, worker_id)
         self.dead[worker_id] = notice
         if len(self.dead) > _KEPT_DEAD:
             self.dead.popitem(last=False)

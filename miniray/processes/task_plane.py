@@ -35,6 +35,7 @@ from miniray.state_machines.task_submission import (
     SchedulingClass,
     TaskSubmission,
 )
+from miniray.system import task_record
 from miniray.system.serialization import fingerprint, pickle_function, serialize
 
 if TYPE_CHECKING:
@@ -392,6 +393,7 @@ class TaskPlane:
             return False
         if task.retries_left > 0:
             task.retries_left -= 1
+            task.alone = task.alone or task.retries_left == 0
         self.submission.requeue(task)
         return True
 
@@ -452,23 +454,28 @@ class TaskPlane:
         for export in self.exports.values():
             export.sent_to.discard(message.worker_id)
         lost = self.submission.worker_left(message.worker_id)
+        if message.last_begun:
+            entries = [task_record.entry(task.push.task_id, task.attempt) for task in lost]
+            running = entries.index(message.last_begun) if message.last_begun in entries else -1
+        else:
+            running = 0
         classes: dict[SchedulingClass, None] = {}
         for position, task in reversed(list(enumerate(lost))):
             if task.cancelled:
                 self.fail_task(task, self._death_error(message) if task.tag == "force" else cancelled_error(task))
-            elif position > 0:
-                # It had not begun (or was one that may run again): it costs no retry.
-                task.attempt += 1
-                task.scheduling_class.queue.appendleft(task)
-                classes[task.scheduling_class] = None
-            elif message.node_died or task.retries_left != 0:
-                if not message.node_died and task.retries_left > 0:
+                continue
+            if position == running and not message.node_died:
+                if task.retries_left == 0:
+                    self.fail_task(task, self._death_error(message))
+                    continue
+                if task.retries_left > 0:
                     task.retries_left -= 1
-                task.attempt += 1
-                task.scheduling_class.queue.appendleft(task)
-                classes[task.scheduling_class] = None
-            else:
-                self.fail_task(task, self._death_error(message))
+            # The others had not begun, or their replies were lost: they run again, and it costs them no retry. What has
+            # run already is from now on alone at its worker, so that it does not run once more because of others.
+            task.alone = task.alone or position <= running
+            task.attempt += 1
+            task.scheduling_class.queue.appendleft(task)
+            classes[task.scheduling_class] = None
         for scheduling_class in classes:
             self.submission.dispatch(scheduling_class)
 

@@ -66,13 +66,13 @@ class PendingTask:
 
     __slots__ = (
         "arguments",
+        "alone",
         "attempt",
         "cancelled",
         "charge",
         "dependencies",
         "export",
         "lease",
-        "once",
         "pins",
         "push",
         "retries_left",
@@ -89,7 +89,7 @@ class PendingTask:
         self.scheduling_class = scheduling_class
         self.stats = stats
         self.retries_left = retries
-        self.once = retries == 0
+        self.alone = retries == 0  #: no other task may lie at its worker
         self.state = WAITING
         self.lease: Lease | None = None
         self.charge = 0.0  #: the estimate under which it was pushed
@@ -215,7 +215,7 @@ class TaskSubmission:
                 break
             lease = available[0]
             in_flight = lease.in_flight
-            estimate = UNKNOWN if task.once else task.stats.estimate
+            estimate = UNKNOWN if task.alone else task.stats.estimate
             idle = not in_flight
             if not idle and (lease.load + estimate > BUDGET or len(in_flight) >= MAX_IN_FLIGHT):
                 available.popleft()
@@ -241,7 +241,7 @@ class TaskSubmission:
         waiting = len(cls.queue)
         if waiting:
             first = cls.queue[0]
-            estimate = UNKNOWN if first.once else first.stats.estimate
+            estimate = UNKNOWN if first.alone else first.stats.estimate
             wanted = waiting if estimate == UNKNOWN else min(waiting, 1 + int(waiting * estimate / BUDGET))
             wanted = min(wanted, MAX_DEMAND)
             if wanted <= cls.demanded < 2 * wanted or (cls.demanded and cls.demanded < wanted < 2 * cls.demanded):

@@ -1,0 +1,62 @@
+"""Workers that are killed right after replying, a thousand times: nothing runs twice, and no reply is dropped."""
+
+import os
+import signal
+
+import pytest
+
+import miniray
+from tests.faults.inside import appended, note
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
+
+KILLS = 500
+CPUS = 4
+
+
+@pytest.fixture(scope="module")
+def workers():
+    miniray.init("local", num_cpus=CPUS)
+    yield
+    miniray.shutdown()
+
+
+@miniray.remote
+def task(path, number):
+    note(path, number)
+    return number, os.getpid()
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_workers_killed_right_after_replying_lose_no_reply_and_run_nothing_twice(workers, tmp_path, retries):
+    path = str(tmp_path / "runs")
+    number = kills = 0
+    while kills < KILLS:
+        refs = [task.options(max_retries=retries).remote(path, number + offset) for offset in range(CPUS)]
+        pids = set()
+        for offset, ref in enumerate(refs):
+            returned, pid = miniray.get(ref, timeout=20)
+            assert returned == number + offset
+            pids.add(pid)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        kills += len(pids)
+        number += CPUS
+    runs = list(appended(path))
+    assert sorted(map(int, runs)) == list(range(number))
+
+
+def test_replies_on_their_way_when_their_worker_is_killed_are_used(workers, tmp_path):
+    # Short tasks wait at each worker; one is killed as soon as the first result is here. What was running, or had not
+    # been sent, runs again; whatever was answered does not.
+    path = str(tmp_path / "runs")
+    repeated = 0
+    for start in range(0, 2000, 100):
+        refs = [task.remote(path, start + offset) for offset in range(100)]
+        _, pid = miniray.get(refs[0], timeout=20)
+        os.kill(pid, signal.SIGKILL)
+        assert [number for number, _ in miniray.get(refs, timeout=20)] == list(range(start, start + 100))
+        repeated += len(list(appended(path))) - (start + 100) - repeated
+    runs = list(appended(path))
+    assert set(map(int, runs)) == set(range(2000))
+    assert all(runs.count(number) <= 2 for number in set(runs))
