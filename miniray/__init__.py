@@ -1,11 +1,14 @@
 """miniray: the Ray Core API in pure Python, on one machine.
 
-The layers, each importing only those before it: *words* (ids, options, exceptions, refs); *messages*, what processes say to each
-other; *state_machines*, which decide, beside *system*, which does; *processes*, who runs: head, driver, worker; the modules
-that users import, under Ray's own names; and on top, on the public API only, *util*, *cli*, *testing* and *compat*.
+The layers, each importing only those before it: *words* (ids, options, exceptions, refs); *messages*, what processes
+say to each other; *state_machines*, which decide, beside *system*, which does; *processes*, who runs: head, driver,
+worker; the modules that users import, under Ray's own names; and on top, on the public API only, *util*, *cli*,
+*testing* and *compat*.
 """
 
-from miniray import exceptions
+from typing import TYPE_CHECKING, Any
+
+from miniray import exceptions, remote_function, runtime_context
 from miniray.api import (
     available_resources,
     cancel,
@@ -23,6 +26,7 @@ from miniray.api import (
 from miniray.ids import (
     ActorClassID,
     ActorID,
+    ClusterID,
     FunctionID,
     JobID,
     NodeID,
@@ -32,15 +36,39 @@ from miniray.ids import (
     WorkerID,
 )
 from miniray.refs import ObjectRef
+from miniray.runtime_context import get_runtime_context
 from miniray.version import __version__
+
+if TYPE_CHECKING:
+    from miniray import cloudpickle, job_config, runtime_env, util
+    from miniray.language import Language
+    from miniray.logging_config import LoggingConfig
 
 ObjectID = ObjectRef
 
+SCRIPT_MODE = 0
+WORKER_MODE = 1
+
+#: Loaded when they are first asked for: few programs need them, and all would wait for them.
+_LAZY = {
+    "Language": "miniray.language",
+    "LoggingConfig": "miniray.logging_config",
+    "cloudpickle": "",
+    "job_config": "",
+    "runtime_env": "",
+    "util": "",
+}
+
 __all__ = [
+    "SCRIPT_MODE",
+    "WORKER_MODE",
     "ActorClassID",
     "ActorID",
+    "ClusterID",
     "FunctionID",
     "JobID",
+    "Language",
+    "LoggingConfig",
     "NodeID",
     "ObjectID",
     "ObjectRef",
@@ -51,15 +79,38 @@ __all__ = [
     "__version__",
     "available_resources",
     "cancel",
+    "cloudpickle",
     "cluster_resources",
     "exceptions",
     "get",
     "get_gpu_ids",
+    "get_runtime_context",
     "init",
     "is_initialized",
+    "job_config",
     "nodes",
     "put",
     "remote",
+    "remote_function",
+    "runtime_context",
+    "runtime_env",
     "shutdown",
+    "util",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    if not module:
+        return import_module(f"{__name__}.{name}")
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

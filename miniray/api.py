@@ -1,4 +1,4 @@
-"""The functions at the top of the package: init, shutdown, remote, get, put, wait, cancel, and what the session looks like.
+"""The functions at the top of the package: init, shutdown, remote, get, put, wait, cancel, nodes, ...
 
 They check what the user gave, in Ray's words, and hand it to the current core worker.
 """
@@ -6,12 +6,13 @@ They check what the user gave, in Ray's words, and hand it to the current core w
 from __future__ import annotations
 
 import atexit
-import inspect
 import os
+from _thread import RLock  # threading itself is not needed to import miniray
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from miniray import options as option_table
+from miniray.exceptions import RaySystemError
 from miniray.processes import auto_init, current
 from miniray.processes.auto_init import require_core
 from miniray.refs import ObjectRef
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 _session: DriverSession | None = None
 _context: RayContext | None = None
-_exit_hook = False
+#: Held while a session is started or ended.
+_lock = RLock()
+_exit_hook_of = 0  #: the process that has an exit hook: a forked child needs its own
+_inherited: list[Any] = []  #: what a forked child must neither use nor finalize
 
 
 # ---- the session ----
@@ -54,6 +58,7 @@ def init(
     cgroup_path: str | None = None,
     system_reserved_cpu: float | None = None,
     system_reserved_memory: int | None = None,
+    proxy_server_url: str | None = None,
     **kwargs: Any,
 ) -> RayContext:
     """Connect to a running session, or start one.
@@ -73,8 +78,13 @@ def init(
         logging_level: of the logger "miniray".
         log_to_driver: print what workers print (default True).
         namespace: where this job's named actors live; by default a namespace of its own.
-        include_dashboard, dashboard_host, dashboard_port, job_config, configure_logging, logging_format, logging_config,
-            runtime_env, enable_resource_isolation, cgroup_path, system_reserved_cpu, system_reserved_memory: as Ray.
+        job_config: a `miniray.job_config.JobConfig`.
+        logging_format: of the same logger.
+        logging_config: a `LoggingConfig` for driver and workers.
+        runtime_env: a dictionary or a `miniray.runtime_env.RuntimeEnv`.
+        configure_logging: whether logging_level and logging_format have an effect.
+        include_dashboard, dashboard_host, dashboard_port, enable_resource_isolation, cgroup_path,
+            system_reserved_cpu, system_reserved_memory, proxy_server_url: as Ray.
         **kwargs: `memory` (bytes, extension), and Ray's underscore parameters.
 
     Returns:
@@ -87,55 +97,72 @@ def init(
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html
     """
-    from miniray.init_context import RayContext, start_session  # only who starts a session pays for it
-
     given = dict(locals())
-    given.pop("kwargs")
-    given.pop("RayContext")
-    start = given.pop("start_session")
-    given.update(kwargs)
-    global _session, _context, _exit_hook
-    if is_initialized():
-        if ignore_reinit_error:
-            import logging
+    given.update(given.pop("kwargs"))
+    from miniray import init_context  # only who starts a session pays for it
 
-            logging.getLogger("miniray").info("Calling ray.init() again after it has already been called.")
-            if _context is not None:
-                return _context
-            raise RuntimeError("init() cannot be called inside a worker.")
-        raise RuntimeError(
-            "Maybe you called ray.init twice by accident? This error can be suppressed by passing in "
-            "'ignore_reinit_error=True' or by calling 'ray.shutdown()' prior to 'ray.init()'."
-        )
-    _session = start(given)
-    if not _exit_hook:
-        _exit_hook = True
-        atexit.register(_at_exit, os.getpid())
-    _context = RayContext(_session)
-    return _context
+    global _session, _context
+    with _lock:
+        init_context.check_first(given)
+        if is_initialized():
+            if not ignore_reinit_error:
+                raise RuntimeError(
+                    "Maybe you called ray.init twice by accident? This error can be suppressed by passing in "
+                    "'ignore_reinit_error=True' or by calling 'ray.shutdown()' prior to 'ray.init()'."
+                )
+            init_context.say_again()
+            return _context if _context is not None else init_context.context_of_worker()
+        shutdown()  # of a session that is lost
+        session = _session = init_context.start_session(given)
+        _context = init_context.RayContext(session.row, lambda: _leave(session))
+        _at_exit_and_fork()
+        return _context
 
 
-def shutdown(_exiting_interpreter: bool = False) -> None:
-    """Leave the session; end it, with all its processes and memory, when this process started it. Does nothing without one.
+def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
+    """Leave the session, and end it with its processes and memory if this process started it. Without one: nothing.
+
+    Args:
+        wait_for_processes: has no effect: `shutdown` always waits until the processes that `init` started are gone.
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.shutdown.html
     """
     global _session, _context
-    session = _session
-    if session is None:
-        return
-    _session = None
-    _context = None
-    try:
-        session.disconnect(_exiting_interpreter)
-    finally:
-        if current.core_or_none() is session.core:
-            current.set_core(None)
+    with _lock:
+        session, _session, _context = _session, None, None
+        if session is None:
+            return
+        try:
+            session.disconnect(_exiting_interpreter)
+        finally:
+            if current.core_or_none() is session.core:
+                current.set_core(None)
+
+
+def _leave(session: DriverSession) -> None:
+    if _session is session:
+        shutdown()
+
+
+def _at_exit_and_fork() -> None:
+    global _exit_hook_of
+    if _exit_hook_of == 0 and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+    if _exit_hook_of != os.getpid():
+        _exit_hook_of = os.getpid()
+        atexit.register(_at_exit, os.getpid())
 
 
 def _at_exit(pid: int) -> None:
     if os.getpid() == pid:
-        shutdown(True)
+        shutdown(_exiting_interpreter=True)
+
+
+def _after_fork() -> None:
+    global _lock, _session, _context
+    _lock = RLock()  # another thread may have held it
+    _inherited.append((_session, _context))
+    _session = _context = None
 
 
 def is_initialized() -> bool:
@@ -174,7 +201,7 @@ def _is_target(value: Any) -> bool:
 
 
 def _make_remote(target: Any, options: dict[str, Any]) -> Any:
-    if inspect.isclass(target):
+    if isinstance(target, type):
         from miniray.actor import make_actor_class
 
         return make_actor_class(target, options)
@@ -211,8 +238,8 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
         return core.objects.get_one(object_refs, _checked_timeout(timeout))
     if not isinstance(object_refs, list):
         raise ValueError(
-            f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must either be an ObjectRef or a "
-            "list of ObjectRefs. "
+            f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must either be an ObjectRef or "
+            "a list of ObjectRefs. "
         )
     for ref in object_refs:
         if not isinstance(ref, ObjectRef):
@@ -230,7 +257,8 @@ def _checked_timeout(timeout: Any) -> float | None:
 
 
 def put(value: Any, *, _owner: Any = None, _tensor_transport: Any = None) -> ObjectRef[Any]:
-    """Store a value and return its ref. Values of more than 100 KiB go into shared memory, and are read from there without a copy.
+    """Store a value and return its ref. Values of more than 100 KiB go into shared memory, and are read from there
+    without a copy.
 
     Raises:
         TypeError: the value is a ref, or cannot be serialized.
@@ -256,13 +284,16 @@ def wait(
     timeout: float | None = None,
     fetch_local: bool = True,
 ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-    """Wait until `num_returns` of the refs are ready, or the time is over. Returns (ready, not ready), both in the order given.
+    """Wait until `num_returns` of the refs are ready, or the time is over.
 
     Args:
         ray_waitables: a list of different refs.
         num_returns: how many to wait for; `ready` has at most so many.
         timeout: seconds; None waits for ever, 0 looks only.
         fetch_local: has no effect on one machine.
+
+    Returns:
+        The ready ones and the others, both in the order given.
 
     Raises:
         TypeError: not a list of refs.
@@ -323,7 +354,12 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
 def _query(what: str, **arguments: Any) -> Any:
     from miniray.messages.control import Query
 
-    core = require_core()
+    core = current.core_or_none()
+    if core is None or core.closed:
+        if current.forked:
+            require_core()  # says why not
+        # These do not start a session, in Ray neither.
+        raise RaySystemError("Ray has not been started yet. Trying to use state API before ray.init() has been called.")
     return core.head_client.request(lambda number: Query(number, what, arguments))
 
 
@@ -356,13 +392,15 @@ def get_gpu_ids() -> list[Any]:
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.get_gpu_ids.html
     """
-    context = current.task_context.get()
-    ids = context.accelerator_ids.get("GPU", []) if context is not None else []
+    core = require_core()
+    ids = (current.task_context.get() or core.main_context).accelerator_ids.get("GPU", [])
     return [int(identifier) if identifier.isdigit() else identifier for identifier in ids]
 
 
 def _auto_start() -> None:
-    init()
+    with _lock:
+        if not is_initialized():  # another thread may have been first
+            init()
 
 
 auto_init.start = _auto_start

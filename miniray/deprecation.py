@@ -7,7 +7,7 @@ import warnings
 
 
 class RayDeprecationWarning(DeprecationWarning):
-    """Something that a later Ray may not have. Unlike other deprecation warnings it is shown by default, once per module."""
+    """Something that a later Ray may not have. Unlike other deprecation warnings it is shown by default."""
 
 
 if not sys.warnoptions:
@@ -22,8 +22,8 @@ def warn_deprecated(instead: str, stacklevel: int = 3) -> None:
         stacklevel: as of `warnings.warn`; 2 is the caller of this function.
     """
     warnings.warn(
-        "This API is deprecated and may be removed in future Ray releases. You could suppress this warning by setting env "
-        f'variable PYTHONWARNINGS="ignore::DeprecationWarning"\n{instead}',
+        "This API is deprecated and may be removed in future Ray releases. You could suppress this warning by setting "
+        f'env variable PYTHONWARNINGS="ignore::DeprecationWarning"\n{instead}',
         RayDeprecationWarning,
         stacklevel=stacklevel,
     )

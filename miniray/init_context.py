@@ -1,15 +1,43 @@
-"""What `init` does with its parameters, and what it returns."""
+"""What `init` does with its parameters, what it says, and what it returns."""
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from miniray import init_options, options
 from miniray.messages.startup import HeadConfig
+from miniray.processes import current
 from miniray.processes.driver import DriverSession, connect, job_config
+from miniray.system import user_log
+from miniray.system.session import find_session
 from miniray.version import RAY_VERSION, __version__
+
+#: Where an address may come from when the program gives none; the first that is set holds.
+_ADDRESS_VARIABLES = ("MINIRAY_ADDRESS", "RAY_ADDRESS")
+
+
+def check_first(given: dict[str, Any]) -> None:
+    """What `init` looks at before it asks whether there is a session already: names, logging, `local_mode`.
+
+    Raises:
+        RuntimeError: an unknown parameter; local mode in strict mode, as Ray has it no more.
+        NotImplementedError: local mode.
+        ValueError, TypeError: there is no such logging level.
+    """
+    init_options.check_names(given)
+    if given.get("configure_logging", True):
+        user_log.configure(given.get("logging_level", "info"), given.get("logging_format"))
+    if given.get("local_mode"):
+        if options.strict_mode():
+            raise RuntimeError(
+                "`local_mode` is no longer supported. For interactive debugging consider using the Ray distributed "
+                "debugger."
+            )
+        raise NotImplementedError("local_mode comes with a later version of miniray.")
 
 
 def start_session(given: dict[str, Any]) -> DriverSession:
@@ -19,15 +47,48 @@ def start_session(given: dict[str, Any]) -> DriverSession:
         as `init`.
     """
     values = init_options.check_init_options(given)
-    _set_logging(values)
-    address = values["address"]
-    if address is None:
-        address = os.environ.get("MINIRAY_ADDRESS") or os.environ.get("RAY_ADDRESS") or None
+    _check_isolation(values)
+    job = _job(values)
+    address = _address(values["address"])
+    info = find_session(address)
+    if info is not None:
+        user_log.say(user_log.INFO, f"Connecting to existing Ray cluster at address: {info.gcs_address}...", caller=3)
+        _check_joining(values)
+    session = connect(info, _head_config(values), job)
+    if values["logging_config"] is not None:
+        from miniray.processes import structured_logging  # imports logging
+
+        structured_logging.apply(values["logging_config"])
+    line = "Started a local Ray instance." if info is None else "Connected to Ray cluster."
+    user_log.say(user_log.INFO, line, caller=3)
+    return session
+
+
+def say_again() -> None:
+    """`init` was called in a session."""
+    user_log.say(user_log.INFO, "Calling ray.init() again after it has already been called.", caller=3)
+
+
+def _address(address: str | None) -> str | None:
+    """The address that holds: the given one, unless the environment has one and the given one leaves it open."""
+    if not address or address == "auto":
+        for variable in _ADDRESS_VARIABLES:
+            named = os.environ.get(variable)
+            if named and named != address:
+                line = f"Using address {named} set in the environment variable {variable}"
+                user_log.say(user_log.INFO, line, caller=4)
+                return named
+    elif options.strict_mode() and address != "local" and ":" not in address:
+        raise ValueError(f"Invalid address format: {address}")
+    return address
+
+
+def _head_config(values: dict[str, Any]) -> HeadConfig:
     config = HeadConfig(
         version=__version__,
         transport=os.environ.get("MINIRAY_TRANSPORT", "ipc"),
         start_method=os.environ.get("MINIRAY_START_METHOD", "fork" if hasattr(os, "fork") else "spawn"),
-        num_cpus=_checked_cpus(values["num_cpus"]),
+        num_cpus=values["num_cpus"],
         num_gpus=values["num_gpus"],
         memory=values["memory"] or values["_memory"],
         object_store_memory=values["object_store_memory"],
@@ -36,88 +97,202 @@ def start_session(given: dict[str, Any]) -> DriverSession:
         preload=["numpy"] if "numpy" in sys.modules else [],
         session_dir=values["_temp_dir"] or "",
     )
-    quantities = {**config.resources}
-    if values["num_gpus"] is not None:
-        quantities["GPU"] = values["num_gpus"]
+    quantities = dict(config.resources)
+    for name, quantity in (("CPU", config.num_cpus), ("GPU", config.num_gpus)):
+        if quantity is not None:
+            quantities[name] = quantity
     init_options.check_node_resources(quantities)
+    return config
+
+
+#: Parameters that describe a session which is to be started, and Ray's names for them in its refusal.
+_NOT_WHEN_JOINING = (
+    (("num_cpus", "num_gpus"), "num_cpus and num_gpus"),
+    (("resources",), "resources"),
+    (("labels",), "labels"),
+    (("object_store_memory",), "object_store_memory"),
+    (("memory",), "memory"),
+    (("_system_config",), "_system_config"),
+    (("_enable_object_reconstruction",), "_enable_object_reconstruction"),
+)
+
+
+def _check_joining(values: dict[str, Any]) -> None:
+    for names, text in _NOT_WHEN_JOINING:
+        if any(values[name] is not None and values[name] is not False for name in names):
+            raise ValueError(f"When connecting to an existing cluster, {text} must not be provided.")
+    if values["_node_name"] is not None:
+        raise ValueError("_node_name cannot be configured when connecting to an existing cluster.")
+
+
+def _check_isolation(values: dict[str, Any]) -> None:
+    if values["enable_resource_isolation"]:
+        return
+    for name in ("cgroup_path", "system_reserved_cpu", "system_reserved_memory"):
+        if values[name] is not None:
+            raise ValueError(
+                f"{name} cannot be set when resource isolation is not enabled. Set enable_resource_isolation to True "
+                "if you're using ray.init or use the --enable-resource-isolation flag if you're using the ray cli."
+            )
+
+
+def _job(values: dict[str, Any]) -> dict[str, Any]:
+    """What is to be known of this driver: its namespace, and the plain data that its workers get."""
+    given = values["job_config"]
+    namespace, runtime_env, extra = values["namespace"], values["runtime_env"], {}
+    if given is not None:
+        namespace = namespace or given.ray_namespace
+        runtime_env = runtime_env or given.runtime_env
+        options.check_namespace(namespace)
+        extra["metadata"] = dict(given.metadata)
+        extra["default_actor_lifetime"] = given.default_actor_lifetime
     log_to_driver = values["log_to_driver"]
     if log_to_driver is None:
         log_to_driver = os.environ.get("RAY_LOG_TO_DRIVER", "1").lower() not in ("0", "false")
-    job = job_config(values["namespace"], log_to_driver=bool(log_to_driver), strict=options.strict_mode())
-    return connect(address, config, job)
+    job = job_config(namespace, log_to_driver=bool(log_to_driver), strict=options.strict_mode(), **extra)
+    if given is not None:
+        job["config"]["sys_path"] = [*map(str, given.code_search_path), *job["config"]["sys_path"]]
+    if runtime_env:
+        from miniray.runtime_env import RuntimeEnv  # few drivers have one
+
+        if not isinstance(runtime_env, RuntimeEnv):
+            runtime_env = RuntimeEnv(**runtime_env)
+        job["config"]["runtime_env"] = _plain(runtime_env)
+    if values["logging_config"] is not None:
+        job["config"]["logging_config"] = values["logging_config"].to_dict()
+    return job
 
 
-def _checked_cpus(num_cpus: Any) -> float | None:
-    if num_cpus is not None:
-        init_options.check_node_resources({"CPU": num_cpus})
-    return num_cpus  # type: ignore[no-any-return]
+def _plain(runtime_env: dict[str, Any]) -> dict[str, Any]:
+    """The fields that travel as plain data; a hook that is a function, or a module, goes its own way."""
+    return {
+        name: value
+        for name, value in runtime_env.items()
+        if not callable(value) and not (name == "py_modules" and not all(isinstance(module, str) for module in value))
+    }
 
 
-def _set_logging(values: dict[str, Any]) -> None:
-    """The level of the logger "miniray". The logging module is only touched when the user asks for another level."""
-    level = values["logging_level"]
-    if values["configure_logging"] and level not in ("info", 20):
-        import logging
-
-        logging.getLogger("miniray").setLevel(level.upper() if isinstance(level, str) else level)
+# ---- what `init` returns ----
 
 
-class RayContext:
-    """What `init` returns: the session's addresses, readable as attributes, as a mapping, and usable in `with`.
+class BaseContext:
+    """What `init` returns."""
 
-    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html
-    """
+    def disconnect(self) -> None:
+        """Leave the session."""
+        raise NotImplementedError
 
-    def __init__(self, session: DriverSession) -> None:
-        self._session = session
-        self.dashboard_url = ""
-        self.python_version = "{}.{}.{}".format(*sys.version_info[:3])
-        self.ray_version = RAY_VERSION
-        self.ray_commit = f"miniray-{__version__}"
-        row = session.row
-        self.address_info: dict[str, Any] = {
-            "node_ip_address": row.get("node_ip", "127.0.0.1"),
-            "object_store_address": row.get("store_dir", session.paths.store),
-            "raylet_socket_name": session.core.head.endpoint,
-            "webui_url": self.dashboard_url,
-            "session_name": session.paths.session_name,
-            "session_dir": session.paths.directory,
-            "gcs_address": row.get("gcs_address", ""),
-            "address": row.get("gcs_address", ""),
-            "node_id": row["node_id"],
-        }
-
-    def __getitem__(self, key: str) -> Any:
-        return self.address_info[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.address_info
-
-    def __len__(self) -> int:
-        return len(self.address_info)
-
-    def __iter__(self) -> Any:
-        return iter(self.address_info)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """As of a mapping."""
-        return self.address_info.get(key, default)
-
-    def __enter__(self) -> RayContext:
+    def __enter__(self) -> BaseContext:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.disconnect()
 
-    def disconnect(self) -> None:
-        """Shut the session down."""
-        from miniray import api  # the other way round at import time
 
-        if api._session is self._session:
-            api.shutdown()
+_warned: set[str] = set()
+
+
+def _warn_once(text: str, category: type[Warning]) -> None:
+    if text[:9] not in _warned:
+        _warned.add(text[:9])
+        warnings.warn(text, category, stacklevel=3)
+
+
+class RayContext(BaseContext):
+    """The session that `init` joined or started. Usable in ``with``: at the end the process leaves the session.
+
+    Attributes:
+        address_info: addresses, directories and the node's id, by name.
+        dashboard_url: "" without a dashboard.
+        python_version, ray_version, ray_commit: what runs here.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.init.html
+    """
+
+    def __init__(self, row: dict[str, Any], leave: Callable[[], None]) -> None:
+        self._leave = leave
+        self.dashboard_url = row["webui_url"]
+        self.python_version = "{}.{}.{}".format(*sys.version_info[:3])
+        # Programs compare it with `ray.__version__`, which is Ray's only where miniray stands in for Ray.
+        self.ray_version = RAY_VERSION if options.strict_mode() else __version__
+        self.ray_commit = f"miniray-{__version__}"
+        self.address_info: dict[str, Any] = {name: row[name] for name in _ADDRESS_INFO}
+
+    def disconnect(self) -> None:
+        """Leave the session, as `shutdown` does."""
+        self._leave()
+
+    # The context was a dictionary once, and still reads like one.
+
+    def __getitem__(self, key: str) -> Any:
+        _warn_once(
+            f'Accessing values through ctx["{key}"] is deprecated. Use ctx.address_info["{key}"] instead.',
+            DeprecationWarning,
+        )
+        return self.address_info[key]
+
+    def __len__(self) -> int:
+        _warn_once("len(ctx) is deprecated. Use len(ctx.address_info) instead.", UserWarning)
+        return len(self.address_info)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.address_info
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of a dictionary."""
+        return self.address_info.get(key, default)
+
+    def keys(self) -> Any:
+        """As of a dictionary."""
+        return self.address_info.keys()
+
+    def values(self) -> Any:
+        """As of a dictionary."""
+        return self.address_info.values()
+
+    def items(self) -> Any:
+        """As of a dictionary."""
+        return self.address_info.items()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RayContext):
+            return NotImplemented
+        return repr(self) == repr(other) and self.address_info == other.address_info
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return (
             f"RayContext(dashboard_url={self.dashboard_url!r}, python_version={self.python_version!r}, "
             f"ray_version={self.ray_version!r}, ray_commit={self.ray_commit!r})"
         )
+
+
+_ADDRESS_INFO = (
+    "node_ip_address",
+    "redis_address",
+    "object_store_address",
+    "raylet_socket_name",
+    "webui_url",
+    "session_dir",
+    "session_name",
+    "metrics_export_port",
+    "gcs_address",
+    "address",
+    "dashboard_agent_listen_port",
+    "node_id",
+)
+
+
+def context_of_worker() -> RayContext:
+    """What `init` returns in a task or actor, which has a session already and cannot leave it."""
+    from miniray.messages.control import Query
+
+    core = current.core_or_none()
+    assert core is not None
+    row = dict(core.head_client.request(lambda number: Query(number, "session")))
+    row["node_id"] = core.node_id.hex()
+    return RayContext(row, lambda: None)

@@ -98,10 +98,8 @@ def check_init_options(given: Mapping[str, Any]) -> dict[str, Any]:
         RuntimeError: an unknown parameter.
         TypeError, ValueError: a value of a wrong type, or out of range.
     """
+    check_names(given)
     strict = strict_mode()
-    unknown = [name for name in given if name not in _KNOWN or (strict and name in _EXTENSIONS)]
-    if unknown:
-        raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
     values: dict[str, Any] = {name: option.default for name, option in _KNOWN.items()}
     for name, value in given.items():
         option = _KNOWN[name]
@@ -123,6 +121,14 @@ def check_init_options(given: Mapping[str, Any]) -> dict[str, Any]:
     if values["resources"]:
         check_custom_resources(values["resources"])
     return values
+
+
+def check_names(given: Mapping[str, Any]) -> None:
+    """RuntimeError, in Ray's words, for parameters that `init` does not have."""
+    strict = strict_mode()
+    unknown = [name for name in given if name not in _KNOWN or (strict and name in _EXTENSIONS)]
+    if unknown:
+        raise RuntimeError(f"Unknown keyword argument(s): {', '.join(unknown)}")
 
 
 def check_object_store_memory(size: int | None) -> None:

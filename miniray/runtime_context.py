@@ -1,7 +1,7 @@
 """`get_runtime_context()`: who and where the caller is: job, node, worker, task, actor, and what they were given.
 
-The one `RuntimeContext` of a process holds nothing itself: each question is answered from the current core worker and the task
-that runs in this context, so it is right in threads, in coroutines, and over several sessions.
+The one `RuntimeContext` of a process holds nothing itself: each question is answered from the current core worker and
+the task that runs in this context, so it is right in threads, in coroutines, and over several sessions.
 
 Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.runtime_context.RuntimeContext.html
 """
@@ -9,7 +9,6 @@ Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.runtime_context.Runti
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from miniray.deprecation import warn_deprecated
@@ -80,7 +79,7 @@ class RuntimeContext:
     # -- names -----------------------------------------------------------------------------------------------------
 
     def get_task_name(self) -> str | None:
-        """The name of the running task: the function's, `Actor.method`, or that of ``options(name=...)``; None in a driver."""
+        """The name of the running task: the function's, `Actor.method`, or its option `name`; None in a driver."""
         if _in_driver("Task name"):
             return None
         return _task().name
@@ -89,11 +88,7 @@ class RuntimeContext:
         """Module and name of the running function; None in a driver. A script's module is the name of its file."""
         if _in_driver("Task function name"):
             return None
-        function = _task().function
-        if function is None:  # a thread that the user started
-            return ""
-        name = getattr(function, "__qualname__", "") if _task().actor_id else getattr(function, "__name__", "")
-        return f"{_module_of(function)}.{name or type(function).__name__}"
+        return _task().function_name
 
     def get_actor_name(self) -> str | None:
         """The name of the actor whose method runs, "" if it has none; None outside of actors."""
@@ -136,7 +131,7 @@ class RuntimeContext:
         return {name: quantity / RESOURCE_UNITS for name, quantity in units.items()}
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
-        """The ids of the devices that the caller may use, for each kind of accelerator; empty lists where there are none."""
+        """The ids of the devices that the caller may use, for each kind of accelerator."""
         core = _core("Accelerators")
         ids = (current.task_context.get() or core.main_context).accelerator_ids
         return {name: list(ids.get(name, ())) for name in ACCELERATORS}
@@ -305,14 +300,6 @@ def _session(name: str) -> Any:
     if name not in core.session:
         core.session.update(_query("session"))
     return core.session[name]
-
-
-def _module_of(function: Any) -> str:
-    module = getattr(function, "__module__", None) or "__main__"
-    if module != "__main__":
-        return str(module)
-    script = os.path.basename(sys.argv[0] if sys.argv else "")
-    return os.path.splitext(script)[0] if script.endswith(".py") else module
 
 
 _runtime_context = RuntimeContext()

@@ -74,7 +74,8 @@ class RuntimeEnv(dict[str, Any]):
         working_dir: a directory or zip file in which the processes run.
         py_modules: directories or wheels to import from.
         config: a `RuntimeEnvConfig` or a dictionary like it.
-        pip, uv, conda, container, image_uri, py_executable, worker_process_setup_hook, nsight, rocprof_sys, **kwargs: as Ray.
+        pip, uv, conda, container, image_uri, py_executable, worker_process_setup_hook, nsight, rocprof_sys, **kwargs:
+            as Ray.
 
     Raises:
         TypeError, ValueError: a field of the wrong type, or fields that exclude each other.
@@ -203,8 +204,8 @@ def check_runtime_env(given: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             "The 'pip' field, 'uv' field, and 'conda' field of runtime_env cannot be specified at the same time.\n"
             f"specified pip field: {pip}\nspecified conda field: {conda}\nspecified uv field: {uv}\n"
-            "To use pip with conda, please only set the 'conda'field, and specify your pip dependencies within the conda "
-            "YAML config dict: see https://conda.io/projects/conda/en/latest/user-guide/tasks/manage-environments.html"
+            "To use pip with conda, please only set the 'conda'field, and specify your pip dependencies within the "
+            "conda YAML config dict: see https://conda.io/projects/conda/en/latest/user-guide/tasks/manage-environments.html"
             "#create-env-file-manually"
         )
     return {name: _check_field(name, value) for name, value in given.items()}

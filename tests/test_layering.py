@@ -25,7 +25,8 @@ WORDS, MESSAGES, DECIDE, DO, RUN, API, TOOLS = (
 
 #: Which row each top-level module or package belongs to. A new one has to be entered here.
 ROW_OF = {
-    WORDS: "ids death_causes options init_options label_selectors exceptions dual_exceptions task_errors refs version",
+    WORDS: "ids death_causes deprecation options init_options label_selectors language logging_config exceptions"
+    " dual_exceptions task_errors refs version",
     MESSAGES: "messages",
     DECIDE: "state_machines",
     DO: "system",

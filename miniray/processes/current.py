@@ -7,6 +7,8 @@ mode, simulation) and concurrent tasks of one actor do not see each other's cont
 
 from __future__ import annotations
 
+import os
+import sys
 from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -47,6 +49,19 @@ class TaskContext:
         self.cancelled = False
         #: Returns have the indices 1, 2, ...; puts count down from the top, so that they never meet.
         self.put_numbers = count(0xFFFFFFFE, -1)
+
+    @property
+    def function_name(self) -> str:
+        """Module and name of the function or method that runs. A script's module is the name of its file, as in Ray."""
+        function = self.function
+        if function is None:  # in a thread that the user started
+            return ""
+        module = getattr(function, "__module__", None) or "__main__"
+        if module == "__main__":
+            script = os.path.basename(sys.argv[0] if sys.argv else "")
+            module = script[:-3] if script.endswith(".py") else module
+        name = getattr(function, "__qualname__" if self.actor_id else "__name__", "")
+        return f"{module}.{name or type(function).__name__}"
 
 
 _core: CoreWorker | None = None

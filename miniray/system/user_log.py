@@ -1,8 +1,8 @@
 """What miniray says to its user: the logger "miniray", which writes to stderr in Ray's format.
 
-Importing `logging` takes 2 ms, so a program that does not use it gets the very same lines written without it: nobody can
-have configured what was never imported. As soon as the program (or cloudpickle) has imported `logging`, the lines go through
-the logger, and its level, handlers and format are the user's to change. Like Ray's logger it does not propagate.
+Importing `logging` takes 2 ms, so a program that does not use it gets the very same lines written without it: nobody
+can have configured what was never imported. As soon as the program (or cloudpickle) has imported `logging`, the lines
+go through the logger, and its level, handlers and format are the user's to change. Like Ray's it does not propagate.
 """
 
 from __future__ import annotations
