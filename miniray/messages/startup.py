@@ -34,6 +34,7 @@ class HeadConfig(Struct, omit_defaults=True):
     prestart: int = -1  #: workers to fork at once; -1: one per CPU, two at most
     preload: list[str] = []  #: modules the fork server imports, besides what every worker needs
     namespace: str = ""
+    worker_target: str = "miniray.processes.worker:main"  #: what a worker process runs; tests put one of their own
     # Filled in by `start_head`:
     session_dir: str = ""
     session_name: str = ""

@@ -14,7 +14,6 @@ from miniray.processes.worker_config import WorkerConfig
 from miniray.system import lifeline, machine
 from miniray.system.session import SessionPaths
 
-WORKER_TARGET = "miniray.processes.worker:main"
 _SOCKET_NAME = "head"
 
 
@@ -41,7 +40,7 @@ class Startup:
     def fork_server_config(self) -> ForkServerConfig:
         """What a fork server of this session is told."""
         config = self.config
-        preload = [WORKER_TARGET.partition(":")[0], *config.preload]
+        preload = [config.worker_target.partition(":")[0], *config.preload]
         return ForkServerConfig(preload, config.start_method, config.session_dir, config.store_dir)
 
     def worker(self, worker_id: bytes, node_id: bytes, env: dict[str, str]) -> SpawnProcess:
@@ -70,7 +69,7 @@ class Startup:
             env=env,
         )
         payload = msgspec.msgpack.encode(worker)
-        return SpawnProcess(worker_id, WORKER_TARGET, payload, "ray::IDLE", out, err, env)
+        return SpawnProcess(worker_id, config.worker_target, payload, "ray::IDLE", out, err, env)
 
 
 def _own_port(config: HeadConfig) -> tuple[socket.socket, int]:
