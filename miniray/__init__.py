@@ -40,7 +40,7 @@ from miniray.runtime_context import get_runtime_context
 from miniray.version import __version__
 
 if TYPE_CHECKING:
-    from miniray import cloudpickle, job_config, runtime_env, util
+    from miniray import job_config, runtime_env
     from miniray.language import Language
     from miniray.logging_config import LoggingConfig
 
