@@ -286,6 +286,7 @@ class ActorPlane:
         retries: int,
         extras: bytes,
         max_pending: int,
+        generator: int = 0,
     ) -> list[ObjectRef[Any]]:
         """Call a method; returns the refs of its returns.
 
@@ -327,6 +328,8 @@ class ActorPlane:
                     f"tasks are queued on the actor. This limit can be adjusted with the `max_pending_calls` actor option."
                 )
             self.calls[push.task_id] = call
+            if generator:
+                core.generators.open(push.task_id, generator == 2)
             result = []
             for index in range(1, num_returns + 1):
                 entry = objects.counter.own(push.task_id + index.to_bytes(4, "little"))
@@ -395,8 +398,11 @@ class ActorPlane:
         """Effect: the call will not run (again)."""
         self.calls.pop(call.push.task_id, None)
         error = cancelled_error(call) if call.cancelled else actor_errors.error_of(client, call)
+        core = self._core
         for entry in call.returns:
-            self._core.objects.fail(entry, error)
+            core.objects.fail(entry, error)
+        if call.returns and call.returns[0].payload is not None:
+            core.generators.ended(call.push.task_id, call.returns[0].payload)
         self._unpin(call)
 
     def _unpin(self, call: ActorCall) -> None:
@@ -430,7 +436,7 @@ class ActorPlane:
         if dependencies:
             call.dependencies = None
             call.arguments = None
-            core.tasks.release_pins_of(message.task_id, dependencies, message.kept)
+            core.tasks.release_pins_of(message.task_id, dependencies, sender, message.kept)
 
     # -- cancelling and killing --------------------------------------------------------------------------------------
 

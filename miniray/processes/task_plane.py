@@ -68,7 +68,7 @@ class Export:
 class TaskBinding:
     """A remote function with its options, bound to one session: all of a call that does not change between calls."""
 
-    __slots__ = ("export", "extras", "max_retries", "name", "num_returns", "scheduling_class", "what")
+    __slots__ = ("export", "extras", "generator", "max_retries", "name", "num_returns", "scheduling_class", "what")
 
     def __init__(
         self,
@@ -79,7 +79,9 @@ class TaskBinding:
         max_retries: int,
         scheduling_class: SchedulingClass,
         extras: bytes,
+        generator: int = 0,
     ) -> None:
+        self.generator = generator  #: 0: none; 1: streaming or dynamic; 2: the same with back-pressure
         self.export = export
         self.name = name
         self.what = what  #: "module.function", for error texts
@@ -98,7 +100,8 @@ class TaskPlane:
         self.pending: dict[bytes, PendingTask] = {}
         self.exports: dict[bytes, Export] = {}
         self.next_task_id = TaskIdGenerator(core.job_id, os.urandom(16))
-        self._kept: dict[bytes, list[ObjectEntry]] = {}
+        #: (task, worker that keeps refs from its arguments and is registering them) -> what is pinned until then
+        self._kept: dict[tuple[bytes, bytes], list[ObjectEntry]] = {}
 
     def use_job(self, job_id: bytes) -> None:
         """The job is known now: task ids carry it."""
@@ -194,6 +197,8 @@ class TaskPlane:
             if objects._released:
                 objects.drain()
             self.pending[push.task_id] = task
+            if binding.generator:
+                core.generators.open(push.task_id, binding.generator == 2)
             # Sent first: what follows is done while the worker begins. The reply waits for the lock.
             if not refs and inner is None:
                 self.submission.ready(task)
@@ -369,7 +374,7 @@ class TaskPlane:
         if dependencies:
             task.dependencies = None
             task.arguments = None
-            self.release_pins_of(message.task_id, dependencies, message.kept)
+            self.release_pins_of(message.task_id, dependencies, sender, message.kept)
 
     def settle_reply(self, sender: bytes, task: PendingTask | ActorCall, message: tasks.TaskReply) -> None:
         """Give the returns of a task, or of an actor's call, what the reply says."""
@@ -387,6 +392,8 @@ class TaskPlane:
                     objects.discard(payload)
             if message.unacknowledged:
                 self._acknowledge(sender, task, message)
+        if message.returns and message.status != tasks.FINISHED:
+            self._core.generators.ended(task.push.task_id, message.returns[0])
 
     def _retry(self, task: PendingTask) -> bool:
         if task.cancelled or task.retries_left == 0:
@@ -412,20 +419,28 @@ class TaskPlane:
             self._core.post(peer, ticket[1])
 
     def release_pins_of(
-        self, task_id: bytes, dependencies: list[ObjectEntry], kept: Iterable[bytes] | None = None
+        self, task_id: bytes, dependencies: list[ObjectEntry], worker_id: bytes, kept: Iterable[bytes] | None = None
     ) -> None:
-        """A task is done with its arguments; those it `kept` stay pinned until the worker has registered them."""
+        """A task is done with its arguments; those it `kept` stay pinned until the worker has registered them.
+
+        A kept ref may have stood inside a top-level argument: then that one stays, and with it what it contains.
+        """
         counter = self._core.objects.counter
         if kept:
             ids = set(kept)
-            held = [entry for entry in dependencies if entry.object_id in ids]
-            self._kept[task_id] = held
-            dependencies = [entry for entry in dependencies if entry.object_id not in ids]
+            held: list[ObjectEntry] = []
+            done: list[ObjectEntry] = []
+            for entry in dependencies:
+                inside = entry.contained or ()
+                stays = entry.object_id in ids or any(inner.object_id in ids for inner in inside)
+                (held if stays else done).append(entry)
+            self._kept[task_id, worker_id] = held
+            dependencies = done
         counter.release_submitted(dependencies)
 
     def on_release_pins(self, sender: bytes, message: tasks.ReleasePins) -> None:
         """A worker has registered the refs it kept from a task's arguments."""
-        held = self._kept.pop(message.task_id, None)
+        held = self._kept.pop((message.task_id, sender), None)
         if held:
             self._core.objects.counter.release_submitted(held)
 
@@ -441,18 +456,22 @@ class TaskPlane:
         self.submission.drop(task)
         self._settle_failure(task, error)
         if task.dependencies:
-            self.release_pins_of(task.push.task_id, task.dependencies)
+            self.release_pins_of(task.push.task_id, task.dependencies, b"")
             task.dependencies = None
             task.arguments = None
 
     def _settle_failure(self, task: PendingTask | ActorCall, error: BaseException) -> None:
         for entry in task.returns:
             self._core.objects.fail(entry, error)
+        if task.returns and task.returns[0].payload is not None:
+            self._core.generators.ended(task.push.task_id, task.returns[0].payload)
 
     def on_worker_died(self, message: control.WorkerDied) -> None:
         """A process is gone: what was in flight there runs again elsewhere, or fails."""
         for export in self.exports.values():
             export.sent_to.discard(message.worker_id)
+        for key in [key for key in self._kept if key[1] == message.worker_id]:
+            self._core.objects.counter.release_submitted(self._kept.pop(key))
         lost = self.submission.worker_left(message.worker_id)
         if message.last_begun:
             entries = [task_record.entry(task.push.task_id, task.attempt) for task in lost]
