@@ -22,7 +22,17 @@ TARGET = Path(__file__).with_name("api.md")
 PACKAGE = "miniray"
 ROWS = {"messages", "state_machines", "system", "processes"}
 PLUMBING = {
-    *("api", "death_causes", "dual_exceptions", "ids", "init_context", "init_options", "label_selectors", "options"),
+    *(
+        "api",
+        "death_causes",
+        "deprecation",
+        "dual_exceptions",
+        "ids",
+        "init_context",
+        "init_options",
+        "label_selectors",
+        "options",
+    ),
     *("refs", "task_errors", "version", "cli", "compat.shim", "__main__"),
 }
 INNER = ROWS | PLUMBING
