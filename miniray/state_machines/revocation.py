@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 #: seconds that a lease is held before it is revoked only to take turns
 QUANTUM = 0.3
-#: leases revoked for one claim in one go; the next pass goes on
+#: leases revoked in one go for one claim, and for all; the next pass goes on
 _AT_ONCE = 16
+_AT_ONCE_IN_ALL = 64
 
 
 def choose_victims(
@@ -30,6 +31,8 @@ def choose_victims(
     plan = _Plan(nodes, leases, running_by_job, now, wake)
     for claim in waiting:
         plan.serve(claim)
+        if len(plan.victims) >= _AT_ONCE_IN_ALL:
+            break
     return plan.victims
 
 
@@ -52,6 +55,9 @@ class _Plan:
         self._claim: dict[tuple[bytes, int], int] = {}
         self._free = {node_id: dict(node.resources.available) for node_id, node in nodes.items()}
         self._held: dict[bytes, list[Lease]] = {node_id: [] for node_id in nodes}
+        #: what decides whether a claim may take anything, of those that found nothing: a thousand claims that wait
+        #: alike cost one search
+        self._hopeless: set[object] = set()
         for lease in leases:
             if lease.revoked:
                 self._release(lease)
@@ -70,6 +76,11 @@ class _Plan:
             if self._has_room(node.node_id, demand):
                 self._take(node.node_id, claim)
                 return True
+        job_id = claim.spec.job_id
+        situation = (job_id, claim.depth, self._running(claim), self._job.get(job_id), claim.spec.strategy)
+        alike = (*situation, tuple(sorted(demand.items())))
+        if alike in self._hopeless:
+            return False
         for node in able:
             chosen = self._victims_on(node.node_id, claim)
             if chosen:
@@ -78,6 +89,7 @@ class _Plan:
                 self.victims += chosen
                 self._take(node.node_id, claim)
                 return True
+        self._hopeless.add(alike)
         return False
 
     def _victims_on(self, node_id: bytes, claim: Claim) -> list[Lease]:
