@@ -85,6 +85,8 @@ CREATION_FAILED, KILLED, OUT_OF_SCOPE, WORKER_DIED, NODE_DIED, OWNER_DIED, UNPLA
     "unplaceable",
     "unknown",
 )
+#: how the reason of a `Goodbye` begins after ``sys.exit``
+_EXIT_CODE = "exit code "
 _USER_EXIT_TYPES = ("INTENDED_USER_EXIT", "USER_ERROR")
 _KILLED_NONE_LEFT = death_causes.worker_died(
     "INTENDED_SYSTEM_EXIT", f"Worker exits because the actor is killed. {death_causes.KILLED}"
@@ -263,6 +265,11 @@ class ActorLifecycle:
                     exit_type, detail = "SYSTEM_ERROR", death_causes.CONNECTION_LOST
                 elif detail.startswith("exit_actor"):
                     detail = death_causes.EXIT_ACTOR
+                elif detail == _EXIT_CODE + "0":
+                    detail = death_causes.USER_EXIT
+                elif detail.startswith(_EXIT_CODE):  # sys.exit with another status is no user's request
+                    exit_type = "SYSTEM_ERROR"
+                    detail = f"Worker exits unexpectedly. Worker exits with an {detail}."
                 actor.restart = exit_type not in _USER_EXIT_TYPES
                 cause = self._cause(actor, WORKER_DIED, death_causes.worker_died(exit_type, detail))
                 cause["never_started"] = not actor.was_alive and actor.restart

@@ -147,6 +147,8 @@ def test_a_kill_for_good_overrides_one_with_a_restart():
     [
         ("SYSTEM_ERROR", "killed", False, RESTARTING),
         ("SYSTEM_ERROR", "Worker exits unexpectedly. Worker exits with an exit code 3.", True, RESTARTING),
+        ("INTENDED_USER_EXIT", "exit code 3", True, RESTARTING),
+        ("INTENDED_USER_EXIT", "exit code 0", True, DEAD),
         ("NODE_DIED", "", False, RESTARTING),
         ("INTENDED_USER_EXIT", "exit_actor", True, DEAD),
         ("INTENDED_USER_EXIT", "Worker exits by an user request.", True, DEAD),
@@ -158,6 +160,16 @@ def test_what_the_user_ended_is_not_made_again(exit_type, detail, expected, stat
     actor = alive(life, max_restarts=1)
     life.process_ended(b"w", exit_type, detail, expected=expected)
     assert actor.state == state
+
+
+def test_the_status_of_sys_exit_is_told_as_ray_tells_it():
+    life = machine()
+    actor = alive(life)
+    life.process_ended(b"w", "INTENDED_USER_EXIT", "exit code 3", expected=True)
+    assert actor.cause["error_message"] == (
+        "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
+        "Worker exit detail: Worker exits unexpectedly. Worker exits with an exit code 3."
+    )
 
 
 def test_an_actor_without_handles_is_asked_to_leave_and_then_made_to():
