@@ -55,6 +55,8 @@ class MethodInfo(msgspec.Struct, array_like=True, frozen=True):
     max_task_retries: int | None = None
     retry_exceptions: bool = False
     retry_exception_types: bytes = b""
+    is_generator: bool = False
+    backpressure: int = -1
 
 
 class Descriptor(msgspec.Struct, array_like=True, frozen=True):
@@ -71,6 +73,8 @@ class Descriptor(msgspec.Struct, array_like=True, frozen=True):
     concurrency_groups: list[str]
 
 
+decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
+_EMPTY_EXTRAS = encode_extras(TaskExtras())
 _encode_descriptor = msgspec.msgpack.Encoder().encode
 _decode_descriptor = msgspec.msgpack.Decoder(Descriptor).decode
 
@@ -287,9 +291,12 @@ class ActorMethod:
                 retries = given["max_task_retries"]
             extras = _method_extras(info, given)
         if num_returns is None:
+            num_returns = "streaming" if info.is_generator else 1
+        generator = 0
+        streaming = num_returns == "streaming"
+        if isinstance(num_returns, str):
+            extras, generator = self._generator_extras(num_returns, options)
             num_returns = 1
-        if not isinstance(num_returns, int):
-            raise NotImplementedError(f"num_returns={num_returns!r}: generators come with a later version of miniray.")
         refs = core.actors.call(
             handle._client,
             handle._entry,
@@ -302,10 +309,26 @@ class ActorMethod:
             retries=retries,
             extras=extras,
             max_pending=handle._plan.descriptor.max_pending_calls,
+            generator=generator,
         )
+        if streaming:
+            from miniray.generators import ObjectRefGenerator  # only generators
+
+            return ObjectRefGenerator(core, core.generators.stream(refs[0]), refs[0])
         if num_returns == 1:
             return refs[0]
         return refs if refs else None
+
+    def _generator_extras(self, kind: str, options: dict[str, Any]) -> tuple[bytes, int]:
+        given = {**(self._options or {}), **options}
+        backpressure = given.get("_generator_backpressure_num_objects", self._method.info.backpressure)
+        if backpressure == 0:
+            option_table.validate_task_options({"_generator_backpressure_num_objects": 0}, in_options=True)
+        backpressure = -1 if backpressure is None else backpressure
+        extras = decode_extras(_method_extras(self._method.info, given) or _EMPTY_EXTRAS)
+        extras.generator = kind
+        extras.generator_backpressure = backpressure
+        return encode_extras(extras), 2 if backpressure > 0 else 1
 
 
 def _handle_state(handle: ActorHandle) -> tuple[bytes, bytes, bytes, str]:
@@ -496,6 +519,8 @@ def _describe(actor_class: ActorClass, options: dict[str, Any]) -> tuple[_Plan, 
                 given.get("max_task_retries"),
                 bool(retry),
                 _pickled_types(retry) if isinstance(retry, (list, tuple)) else b"",
+                inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function),
+                given.get("_generator_backpressure_num_objects") or -1,
             )
         )
     methods += [MethodInfo(name, None) for name in _BUILT_IN]

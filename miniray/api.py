@@ -15,7 +15,7 @@ from miniray import options as option_table
 from miniray.exceptions import RaySystemError
 from miniray.processes import auto_init, current
 from miniray.processes.auto_init import require_core
-from miniray.refs import ObjectRef
+from miniray.refs import ObjectRef, RefGenerator
 from miniray.remote_function import RemoteFunction
 
 if TYPE_CHECKING:
@@ -236,6 +236,8 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
         return core.objects.get_one(object_refs, timeout)
     if isinstance(object_refs, ObjectRef):
         return core.objects.get_one(object_refs, _checked_timeout(timeout))
+    if isinstance(object_refs, RefGenerator):
+        return object_refs
     if not isinstance(object_refs, list):
         raise ValueError(
             f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must either be an ObjectRef or "
@@ -302,7 +304,7 @@ def wait(
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.wait.html
     """
     core = require_core()
-    if isinstance(ray_waitables, ObjectRef):
+    if isinstance(ray_waitables, (ObjectRef, RefGenerator)):
         raise TypeError(
             "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single ray.ObjectRef or "
             f"ray.ObjectRefGenerator {ray_waitables}"
@@ -312,7 +314,7 @@ def wait(
     if timeout is not None and timeout < 0:
         raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout}")
     for ref in ray_waitables:
-        if not isinstance(ref, ObjectRef):
+        if not isinstance(ref, (ObjectRef, RefGenerator)):
             raise TypeError(
                 f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(ref)}"
             )
@@ -341,6 +343,8 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.cancel.html
     """
     core = require_core()
+    if isinstance(ray_waitable, RefGenerator):
+        ray_waitable = ray_waitable._generator_ref
     if not isinstance(ray_waitable, ObjectRef):
         raise TypeError(
             f"ray.cancel() only supported for object refs. For actors, try ray.kill(). Got: {type(ray_waitable)}."

@@ -86,7 +86,8 @@ class ObjectRef(Generic[T]):
         """Whether this is the nil ref."""
         return self._id == b"\xff" * _SIZE
 
-    def size(self) -> int:
+    @classmethod
+    def size(cls) -> int:
         """The length of the id in bytes."""
         return _SIZE
 
@@ -127,8 +128,12 @@ class ObjectRef(Generic[T]):
 
     @classmethod
     def from_hex(cls, hex_id: str) -> ObjectRef[Any]:
-        """A ref made from 56 hexadecimal digits, which belongs to no session."""
-        return cls(bytes.fromhex(hex_id))
+        """Not for refs, in Ray neither: text does not keep an object alive.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("A ref cannot be made from text.")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ObjectRef) and self._id == other._id
@@ -171,6 +176,13 @@ class ObjectRef(Generic[T]):
             "An ObjectRef cannot be iterated: get its value first (`ray.get(ref)`), or ask the task for several "
             "returns with `num_returns`."
         )
+
+
+class RefGenerator:
+    """What `ObjectRefGenerator` is known by below its module: a stream of refs, and the ref of the task itself."""
+
+    _stream: Any
+    _generator_ref: ObjectRef[Any]
 
 
 def _runtime(ref: ObjectRef[Any]) -> RefRuntime:

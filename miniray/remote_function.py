@@ -126,7 +126,7 @@ def _submitter(function: Callable[..., Any], call: _Call) -> Callable[..., Any]:
 class _Call:
     """A remote function with one set of options, and its binding to the present session."""
 
-    __slots__ = ("arity", "binding", "core", "options", "owner", "signature", "single")
+    __slots__ = ("arity", "binding", "core", "options", "owner", "signature", "single", "streaming")
 
     def __init__(self, owner: RemoteFunction, options: dict[str, Any]) -> None:
         self.owner = owner
@@ -135,7 +135,9 @@ class _Call:
         self.binding: TaskBinding | None = None
         self.signature: inspect.Signature | None = None
         self.arity: tuple[int, float] | None = None
-        self.single = options.get("num_returns", 1) in (1, None)
+        num_returns = resolved_num_returns(options.get("num_returns"), owner._function)
+        self.single = num_returns in (1, "dynamic")
+        self.streaming = num_returns == "streaming"
 
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Check the arguments against the signature, and submit."""
@@ -151,6 +153,10 @@ class _Call:
         refs = core.tasks.submit(self.binding, args, kwargs)
         if self.single:
             return refs[0]
+        if self.streaming:
+            from miniray.generators import ObjectRefGenerator  # only generator tasks
+
+            return ObjectRefGenerator(core, core.generators.stream(refs[0]), refs[0])
         return refs if refs else None
 
     def _bind(self) -> CoreWorker:
@@ -183,16 +189,21 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         types = pickle_function(tuple(retry_exceptions), lambda: "the option retry_exceptions")
     max_retries = options.get("max_retries")
     max_retries = DEFAULT_MAX_RETRIES if max_retries is None else max_retries
-    num_returns = options.get("num_returns")
-    num_returns = 1 if num_returns is None else num_returns
+    num_returns = resolved_num_returns(options.get("num_returns"), owner._function)
+    generator = ""
+    backpressure = -1
     if not isinstance(num_returns, int):
-        raise NotImplementedError(f"num_returns={num_returns!r}: generators come with a later version of miniray.")
+        generator, num_returns = num_returns, 1
+        given = options.get("_generator_backpressure_num_objects")
+        backpressure = -1 if given is None else given
     extras = TaskExtras(
         retry_exceptions=bool(retry_exceptions),
         retry_exception_types=types,
         max_calls=_max_calls(options, resources),
         resources=None if resources == DEFAULT_RESOURCES else resources,
         runtime_env=serialize_runtime_env(options.get("runtime_env")),
+        generator=generator,
+        generator_backpressure=backpressure,
     )
     strategy = options.get("scheduling_strategy")
     option_table.check_scheduling_strategy(strategy)
@@ -214,7 +225,25 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         max_retries,
         scheduling_class,
         b"" if extras == TaskExtras() else encode_extras(extras),
+        0 if not generator else (2 if backpressure > 0 else 1),
     )
+
+
+def resolved_num_returns(num_returns: Any, function: Any) -> Any:
+    """How many returns a call has: as the option says; by default 1, or "streaming" for a generator function.
+
+    Raises:
+        ValueError: "dynamic" or "streaming" for a function that does not yield.
+    """
+    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if num_returns is None:
+        return "streaming" if is_generator else 1
+    if isinstance(num_returns, str) and not is_generator:
+        raise ValueError(
+            f"num_returns='{num_returns}' can only be used with generator functions (functions that use 'yield'). The "
+            "decorated function is not a generator function."
+        )
+    return num_returns
 
 
 DEFAULT_MAX_RETRIES = 3

@@ -221,7 +221,13 @@ class ActorExecutor:
                 args, kwargs = runner.arguments(push)
                 result = function(*args, **kwargs)
                 del args, kwargs
-                reply = runner.cancelled(push) if context.cancelled else runner.succeeded(owner, push, result)
+                extras = extras_of(push)
+                if extras.generator:
+                    reply = runner.generators.run(owner, push, extras, result)
+                elif context.cancelled:
+                    reply = runner.cancelled(push)
+                else:
+                    reply = runner.succeeded(owner, push, result)
                 del result
             except BaseException as error:
                 reply = runner.failed(push, extras_of(push), error)
@@ -270,9 +276,15 @@ class ActorExecutor:
                 args, kwargs = runner.arguments(push)
                 result = function(*args, **kwargs)
                 del args, kwargs
-                if inspect.isawaitable(result):
-                    result = await result
-                reply = runner.succeeded(owner, push, result)
+                extras = extras_of(push)
+                if extras.generator and hasattr(result, "__anext__"):
+                    reply = await runner.generators.run_async(owner, push, extras, result)
+                elif extras.generator:
+                    reply = runner.generators.run(owner, push, extras, result)
+                else:
+                    if inspect.isawaitable(result):
+                        result = await result
+                    reply = runner.succeeded(owner, push, result)
                 del result
             except asyncio.CancelledError:
                 reply = runner.cancelled(push)

@@ -21,6 +21,7 @@ from miniray.messages import control, objects, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address
 from miniray.processes.actor_plane import ActorPlane
+from miniray.processes.generator_plane import GeneratorPlane
 from miniray.processes.head_client import HeadClient
 from miniray.processes.object_plane import ObjectPlane
 from miniray.processes.reactor import Reactor, Waiter
@@ -99,6 +100,7 @@ class CoreWorker:
         self.objects = ObjectPlane(self)
         self.tasks = TaskPlane(self)
         self.actors = ActorPlane(self)
+        self.generators = GeneratorPlane(self)
         self.executor: Any = None
         self.actor: Any = None  #: the actor that lives in this worker
         self.on_log_lines: Callable[[tasks.LogLines], None] | None = None

@@ -354,6 +354,9 @@ class Executor:
             self._interruptible = push.task_id
             args, kwargs = runner.arguments(push)
             result = function(*args, **kwargs)
+            extras = extras_of(push)
+            if extras.generator:
+                return runner.generators.run(owner, push, extras, result)
             if type(result) is CoroutineType:  # an `async def` task, one of miniray's extensions
                 result = _run_coroutine(result)
             self._interruptible = b""

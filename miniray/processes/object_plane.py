@@ -23,7 +23,7 @@ from miniray.processes import current
 from miniray.processes.actor_plane import OwnedActor
 from miniray.processes.memory_quota import MemoryQuota
 from miniray.processes.reactor import Waiter
-from miniray.refs import ObjectRef
+from miniray.refs import ObjectRef, RefGenerator
 from miniray.state_machines.reference_counter import ObjectEntry, ReferenceCounter
 from miniray.system import pickler
 from miniray.system.serialization import SerializedObject, deserialize, serialize
@@ -62,7 +62,7 @@ class ObjectPlane:
         self._core = core
         self.counter = ReferenceCounter(core.worker_id, self)
         self.entries = self.counter.objects
-        self._released: deque[ObjectEntry] = deque()
+        self._released: deque[Any] = deque()
         self._store: SegmentStore | None = None
         self._store_lock = threading.Lock()
         self.quota = MemoryQuota(core)
@@ -79,8 +79,10 @@ class ObjectPlane:
         ref._core = self
         return ref
 
-    def released(self, entry: ObjectEntry) -> None:
-        """A ref was garbage collected. Runs inside ``__del__``: appends to a deque, and nothing else."""
+    def released(self, entry: Any) -> None:
+        """A ref (or a generator: then `entry` is its stream) was garbage collected. Runs inside ``__del__``: appends
+        to a deque, and nothing else.
+        """
         self._released.append(entry)
         reactor = self._core.reactor
         if reactor.deep:
@@ -97,7 +99,10 @@ class ObjectPlane:
                 entry = released.popleft()
             except IndexError:
                 return True
-            release_local(entry)
+            if type(entry) is ObjectEntry:
+                release_local(entry)
+            else:
+                self._core.generators.drop(entry)
 
     def owner_of(self, entry: ObjectEntry) -> Address:
         """Where the owner of an entry is."""
@@ -250,19 +255,54 @@ class ObjectPlane:
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         """Split refs into (at most `num_returns` that are ready, the rest), both in the order given."""
+        if any(isinstance(ref, RefGenerator) for ref in refs):
+            return self._wait_mixed(refs, num_returns, timeout)
         entries = [self._check_ref(ref) for ref in refs]
         pending = [entry for entry in entries if entry.payload is None]
         missing = num_returns - (len(entries) - len(pending))
         if missing > 0:
             self._await_entries(pending, missing, timeout, False)
-        ready: list[ObjectRef[Any]] = []
-        rest: list[ObjectRef[Any]] = []
-        for ref, entry in zip(refs, entries, strict=True):
-            if entry.payload is not None and len(ready) < num_returns:
-                ready.append(ref)
-            else:
-                rest.append(ref)
-        return ready, rest
+        return _split(refs, [entry.payload is not None for entry in entries], num_returns)
+
+    def _wait_mixed(
+        self, refs: Sequence[Any], num_returns: int, timeout: float | None
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """`wait` when generators are among the refs: one is ready when its next item is there, or it has ended."""
+        core = self._core
+        waiter = _Countdown(num_returns, False)
+
+        def counted(_entry: Any = None) -> None:
+            waiter.remaining -= 1
+            if waiter.remaining <= 0:
+                waiter.finish()
+
+        entries = []
+        with core.lock:
+            for ref in refs:
+                if isinstance(ref, RefGenerator):
+                    if ref._stream.ready():
+                        counted()
+                    else:
+                        ref._stream.waiters.append(counted)
+                    continue
+                entry = self._check_ref(ref)
+                entries.append(entry)
+                if entry.payload is not None:
+                    counted()
+                else:
+                    entry.waiters = [*(entry.waiters or []), counted]
+            self.request_values(entries)
+        if not waiter.done:
+            core.tasks.wait_in_task(waiter, None if timeout is None else time.monotonic() + timeout)
+        with core.lock:
+            for ref in refs:
+                waiters = ref._stream.waiters if isinstance(ref, RefGenerator) else ref._entry.waiters
+                if waiters and counted in waiters:
+                    waiters.remove(counted)
+            done = [
+                ref._stream.ready() if isinstance(ref, RefGenerator) else ref._entry.payload is not None for ref in refs
+            ]
+        return _split(refs, done, num_returns)
 
     def _await_entries(self, entries: list[ObjectEntry], number: int, timeout: float | None, eager: bool) -> None:
         core = self._core
@@ -638,6 +678,17 @@ class _CallbackThread:
         self._queue.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join(5.0)
+
+
+def _split(
+    refs: Sequence[ObjectRef[Any]], done: Sequence[bool], number: int
+) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+    """The first `number` refs that are done, and the rest."""
+    ready: list[ObjectRef[Any]] = []
+    rest: list[ObjectRef[Any]] = []
+    for ref, is_done in zip(refs, done, strict=True):
+        (ready if is_done and len(ready) < number else rest).append(ref)
+    return ready, rest
 
 
 def _get_timeout(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> exceptions.GetTimeoutError:

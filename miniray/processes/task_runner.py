@@ -9,6 +9,8 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable
+from itertools import islice
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +20,7 @@ from miniray.ids import TaskID
 from miniray.messages import tasks
 from miniray.messages.objects import KIND_ERROR, Address, Handover, Payload
 from miniray.messages.tasks import FunctionExport, TaskExtras, TaskPush, TaskReply
+from miniray.processes.generator_runner import GeneratorRunner
 from miniray.state_machines.reference_counter import ObjectEntry
 from miniray.system.serialization import deserialize, serialize
 from miniray.task_errors import from_wire, make_dependency_error, make_task_error, to_wire
@@ -60,6 +63,7 @@ class TaskRunner:
         self.adopt_job: Callable[[bytes], None] = lambda job_id: None
         self.actor_repr: Callable[[], str | None] = lambda: None
         self.actor_id_hex: str | None = None
+        self.generators = GeneratorRunner(core, self)
 
     # -- functions -------------------------------------------------------------------------------------------------
 
@@ -150,12 +154,22 @@ class TaskRunner:
             raise
         reply = TaskReply(push.task_id, tasks.FINISHED, returns, 0.0, attempt=push.attempt)
         if pinned:
-            reply.unacknowledged = True
             with self._core.lock:
                 for entry in pinned:
                     entry.submitted += 1
-                self._return_pins[push.task_id] = (owner.worker_id, pinned)
+                self.add_return_pins(push.task_id, owner, pinned)
+        reply.unacknowledged = push.task_id in self._return_pins
         return reply
+
+    def add_return_pins(self, task_id: bytes, owner: Address, pinned: list[ObjectEntry]) -> None:
+        """Refs inside what a task returned or yielded: pinned until the owner acknowledges its reply (under the
+        lock).
+        """
+        held = self._return_pins.get(task_id)
+        if held is None:
+            self._return_pins[task_id] = (owner.worker_id, pinned)
+        else:
+            held[1].extend(pinned)
 
     def failed(self, push: TaskPush, extras: TaskExtras, error: BaseException) -> TaskReply:
         """The answer of a task that raised `error`.
@@ -270,6 +284,11 @@ def split_returns(result: Any, count: int) -> list[Any]:
         return [result]
     if count == 0:
         return []
+    if isinstance(result, GeneratorType):
+        values = list(islice(result, count))
+        if len(values) < count:
+            raise ValueError(f"Task returned {len(values)} objects, but num_returns={count}.")
+        return values
     if len(result) != count:
         raise ValueError(f"Task returned {len(result)} objects, but num_returns={count}.")
     return list(result)
