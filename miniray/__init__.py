@@ -8,7 +8,9 @@ worker; the modules that users import, under Ray's own names; and on top, on the
 
 from typing import TYPE_CHECKING, Any
 
-from miniray import exceptions, remote_function, runtime_context
+from miniray import exceptions as exceptions
+from miniray import remote_function as remote_function
+from miniray import runtime_context as runtime_context
 from miniray.api import (
     available_resources,
     cancel,
@@ -26,7 +28,6 @@ from miniray.api import (
 from miniray.ids import (
     ActorClassID,
     ActorID,
-    ClusterID,
     FunctionID,
     JobID,
     NodeID,
@@ -35,12 +36,14 @@ from miniray.ids import (
     UniqueID,
     WorkerID,
 )
+from miniray.ids import ClusterID as ClusterID
 from miniray.refs import ObjectRef
 from miniray.runtime_context import get_runtime_context
 from miniray.version import __version__
 
 if TYPE_CHECKING:
-    from miniray import job_config, runtime_env
+    from miniray import job_config as job_config
+    from miniray import runtime_env as runtime_env
     from miniray.language import Language
     from miniray.logging_config import LoggingConfig
 
@@ -64,7 +67,6 @@ __all__ = [
     "WORKER_MODE",
     "ActorClassID",
     "ActorID",
-    "ClusterID",
     "FunctionID",
     "JobID",
     "Language",
@@ -79,21 +81,15 @@ __all__ = [
     "__version__",
     "available_resources",
     "cancel",
-    "cloudpickle",
     "cluster_resources",
-    "exceptions",
     "get",
     "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",
-    "job_config",
     "nodes",
     "put",
     "remote",
-    "remote_function",
-    "runtime_context",
-    "runtime_env",
     "shutdown",
     "util",
     "wait",

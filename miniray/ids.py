@@ -153,6 +153,13 @@ class UniqueID(_RandomID):
     __slots__ = ()
     _SIZE = UNIQUE_ID_SIZE
 
+    @classmethod
+    def from_hex(cls: type[_Id], hex_id: str | bytes) -> _Id:
+        """As of all ids; but only the kinds of unique ids are made from text, in Ray as well."""
+        if cls is UniqueID:
+            raise NotImplementedError
+        return super().from_hex(hex_id)
+
 
 class NodeID(UniqueID):
     __slots__ = ()

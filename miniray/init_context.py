@@ -14,7 +14,7 @@ from miniray.processes import current
 from miniray.processes.driver import DriverSession, connect, job_config
 from miniray.system import user_log
 from miniray.system.session import find_session
-from miniray.version import RAY_VERSION, __version__
+from miniray.version import __version__
 
 #: Where an address may come from when the program gives none; the first that is set holds.
 _ADDRESS_VARIABLES = ("MINIRAY_ADDRESS", "RAY_ADDRESS")
@@ -213,8 +213,7 @@ class RayContext(BaseContext):
         self._leave = leave
         self.dashboard_url = row["webui_url"]
         self.python_version = "{}.{}.{}".format(*sys.version_info[:3])
-        # Programs compare it with `ray.__version__`, which is Ray's only where miniray stands in for Ray.
-        self.ray_version = RAY_VERSION if options.strict_mode() else __version__
+        self.ray_version = __version__
         self.ray_commit = f"miniray-{__version__}"
         self.address_info: dict[str, Any] = {name: row[name] for name in _ADDRESS_INFO}
 
