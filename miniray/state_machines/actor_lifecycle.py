@@ -265,7 +265,7 @@ class ActorLifecycle:
                     exit_type, detail = "SYSTEM_ERROR", death_causes.CONNECTION_LOST
                 elif detail.startswith("exit_actor"):
                     detail = death_causes.EXIT_ACTOR
-                elif detail == _EXIT_CODE + "0":
+                elif detail in (_EXIT_CODE + "0", _EXIT_CODE + "None"):
                     detail = death_causes.USER_EXIT
                 elif detail.startswith(_EXIT_CODE):  # sys.exit with another status is no user's request
                     exit_type = "SYSTEM_ERROR"

@@ -161,6 +161,49 @@ def test_infeasible_demand_waits_and_is_named_once_in_a_while():
     assert [lease.node_id for lease in placed(machine.schedule(at + 2))] == [OTHER]
 
 
+def test_an_actor_is_placed_by_one_demand_and_holds_another():
+    machine = scheduler(head=2)
+    for number in range(5):
+        machine.demand(b"head", number, spec(1.0), 1, 0.0, held={})
+    machine.demand(b"head", 5, spec(1.0), 1, 0.0, held=to_units({"CPU": 1}))
+    leases = grant_all(machine, machine.schedule(0.0))
+    assert len(leases) == 6
+    assert machine.nodes[b"head"].resources.available["CPU"] == 10000
+    for lease in leases:
+        machine.end(lease.lease_id)
+    assert machine.nodes[b"head"].resources.available["CPU"] == 20000
+    assert not machine.claims
+
+
+def test_an_actor_that_holds_nothing_is_placed_beside_busy_cpus_but_not_where_it_could_never_be():
+    machine = scheduler(head=1)
+    run(machine, b"driver", 1)
+    machine.demand(b"head", 1, spec(1.0), 1, 0.0, held={})
+    machine.demand(b"head", 2, spec(2.0), 1, 0.0, held={})
+    (lease,) = placed(machine.schedule(0.0))
+    assert lease.claim.class_id == 1
+
+
+def test_actors_keep_their_lease_whoever_waits():
+    machine = scheduler(head=1)
+    machine.demand(b"head", 1, spec(1.0), 1, 0.0, held=to_units({"CPU": 1}))
+    (lease,) = grant_all(machine, machine.schedule(0.0))
+    machine.demand(b"driver", 1, spec(), 1, 0.0)
+    assert machine.schedule(100.0) == []
+    machine.set_blocked(lease, True)
+    assert machine.nodes[b"head"].resources.available["CPU"] == 0
+
+
+def test_a_demand_for_an_actor_that_is_withdrawn_leaves_nothing():
+    machine = scheduler(head=1)
+    machine.demand(b"head", 1, spec(1.0), 1, 0.0, held=to_units({"CPU": 1}))
+    machine.schedule(0.0)
+    assert len(machine.withdraw(b"head", 1)) == 1
+    assert machine.withdraw(b"head", 1) == []
+    assert not machine.claims
+    assert machine.nodes[b"head"].resources.available["CPU"] == 10000
+
+
 def test_nodes_are_packed_to_one_half_and_then_evened_out():
     machine = scheduler(head=4, other=4)
     assert [lease.node_id for lease in run(machine, b"driver", 6)] == [HEAD, HEAD, OTHER, OTHER, HEAD, OTHER]
