@@ -130,16 +130,3 @@ class ObjectRefGenerator(RefGenerator):
 def _complete(future: Any) -> None:
     if not future.done():
         future.set_result(None)
-
-
-class DynamicObjectRefGenerator:
-    """The value of a task with ``num_returns="dynamic"``: iterates over the refs of what it yielded; picklable."""
-
-    def __init__(self, refs: list[ObjectRef[Any]]) -> None:
-        self._refs = refs
-
-    def __iter__(self) -> Iterator[ObjectRef[Any]]:
-        return iter(self._refs)
-
-    def __len__(self) -> int:
-        return len(self._refs)

@@ -185,6 +185,19 @@ class RefGenerator:
     _generator_ref: ObjectRef[Any]
 
 
+class DynamicObjectRefGenerator:
+    """The value of a task with ``num_returns="dynamic"``: iterates over the refs of what it yielded; picklable."""
+
+    def __init__(self, refs: list[ObjectRef[Any]]) -> None:
+        self._refs = refs
+
+    def __iter__(self) -> Iterator[ObjectRef[Any]]:
+        return iter(self._refs)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+
 def _runtime(ref: ObjectRef[Any]) -> RefRuntime:
     if ref._core is None:
         raise ValueError(f"{ref!r} belongs to no session: it was made by hand, so nothing will ever give it a value.")

@@ -325,7 +325,8 @@ class ActorPlane:
             if max_pending >= 0 and client.pending() >= max_pending:
                 raise exceptions.PendingCallsLimitExceeded(
                     f"The task {what} could not be submitted to {client.info} because more than {max_pending} "
-                    f"tasks are queued on the actor. This limit can be adjusted with the `max_pending_calls` actor option."
+                    "tasks are queued on the actor. This limit can be adjusted with the `max_pending_calls` actor "
+                    "option."
                 )
             self.calls[push.task_id] = call
             if generator:

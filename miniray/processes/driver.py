@@ -95,6 +95,10 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     if info is None:
         paths = sessions.create_session(head_config_root(head_config))
         head_config.driver_id = worker_id
+        if "MINIRAY_TRACE" in os.environ:
+            from miniray.processes.trace import prepare_trace
+
+            prepare_trace()
         head = start_head(paths, head_config)
     elif info.version != __version__:
         raise RuntimeError(

@@ -9,7 +9,7 @@ from miniray.messages import tasks
 from miniray.messages.objects import KIND_ERROR, Address, Payload
 from miniray.messages.tasks import GeneratorItem, TaskExtras, TaskPush, TaskReply
 from miniray.processes.reactor import Waiter
-from miniray.refs import ObjectRef
+from miniray.refs import DynamicObjectRefGenerator, ObjectRef
 from miniray.system.serialization import serialize
 
 if TYPE_CHECKING:
@@ -164,8 +164,6 @@ class GeneratorRunner:
         run.end()
         if run.extras.generator != "dynamic":
             return self._task_runner.succeeded(run.owner, push, None)
-        from miniray.generators import DynamicObjectRefGenerator  # rare
-
         refs: list[ObjectRef[Any]] = []
         for index in range(run.count):
             object_id = push.task_id + (index + 2).to_bytes(4, "little")

@@ -33,7 +33,7 @@ class Leases:
         head = self._head
         node_id = head.startup.node_id
         for request in prestarted:
-            head.add_worker(request.key, node_id, request.out, request.err)
+            head.starter.expect(request.key, node_id, request.out, request.err)
             self.pool.prestart((node_id, ""), request.key, head.now)
 
     # -- messages --------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class Leases:
             self._grant(effect)
         elif isinstance(effect, pooling.Start):
             node_id, _ = effect.kind
-            member = head.start_worker(node_id, {})
+            member = head.starter.start(node_id, {})
             self.pool.starting(member.worker_id, effect.kind, head.now)
         elif isinstance(effect, pooling.Dismiss):
             member = head.members[effect.worker_id]

@@ -10,7 +10,7 @@ Rules
 * Requests may come twice; the answer to a request is kept for a while and given again.
 * Private session: the end of its driver is the end of the session. Shared: of that job.
 
-The parts: `head_members` (processes and their ends), `head_leases` (scheduler and worker pool), `head_gcs` (tables,
+The parts: `head_members` (processes and their ends), `head_workers` (how workers are started), `head_leases` (scheduler and worker pool), `head_gcs` (tables,
 nodes, jobs, queries, the accounts of the object store).
 """
 
@@ -33,15 +33,16 @@ import msgspec
 from miniray.messages import control, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address, SegmentsOrphaned
-from miniray.messages.startup import HeadReady, ProcessExited, ProcessStarted, SignalProcess
+from miniray.messages.startup import HeadReady
 from miniray.processes.head_actors import Actors
 from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
 from miniray.processes.head_startup import Startup
+from miniray.processes.head_workers import WorkerStarter
 from miniray.processes.trace import install_trace
 from miniray.system import session as sessions
-from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
+from miniray.system.fork_server_connection import ForkServerConnection
 from miniray.system.lifeline import Greeting, is_at_end
 from miniray.system.sockets import ZmqTransport
 from miniray.system.task_record import take_record
@@ -52,9 +53,6 @@ _AT_ONCE = 256
 GRACE = 0.2
 _KEPT_REPLIES = 128
 _KEPT_DEAD = 10_000
-#: a fork server that dies so often within so many seconds is not started again
-_FORK_SERVER_DEATHS = 3
-_FORK_SERVER_SECONDS = 10.0
 
 
 class Head:
@@ -88,8 +86,7 @@ class Head:
         self._replies: OrderedDict[tuple[bytes, int], Message] = OrderedDict()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
-        self._fork_server = fork_server
-        self._fork_server_deaths: list[float] = []
+        self.starter = WorkerStarter(self, fork_server)
         self._wake_read, self._wake_write = os.pipe()
         self.gcs: Gcs = Gcs(self)
         self.leases: Leases = Leases(self)
@@ -145,7 +142,7 @@ class Head:
         self.watch(self._wake_read, self._drain_wake)
         self.watch(self.transport.fileno(), lambda: None)
         self.watch(startup.listener.fileno(), self._accept)
-        self.watch(self._fork_server.fileno(), self._on_fork_server)
+        self.starter.open()
         self.gcs.open_head_node()
         self.leases.open(startup.prestarted)
         config = self.config
@@ -410,11 +407,11 @@ class Head:
             if self.config.private and member.worker_id == self.config.driver_id:
                 self.stop("its driver is gone")
             else:
-                self._settle(member)
+                self.settle(member)
         elif member.orphan or member.exit_code is not None:
-            self._settle(member)
+            self.settle(member)
         else:
-            self.call_at(self.now + STATUS_WITHIN, lambda: self._settle(member))
+            self.call_at(self.now + STATUS_WITHIN, lambda: self.settle(member))
 
     def _on_guard(self) -> None:
         if is_at_end(self.startup.line):
@@ -429,7 +426,7 @@ class Head:
 
     # -- death -----------------------------------------------------------------------------------------------------
 
-    def _settle(self, member: Member) -> None:
+    def settle(self, member: Member) -> None:
         """It is dead. Give what it said last the time to arrive, if it may have left in good order."""
         if member.dead or member.settling:
             return
@@ -476,7 +473,7 @@ class Head:
                 except ProcessLookupError:
                     pass
         else:
-            self._fork_server.send(SignalProcess(member.worker_id, signal.SIGKILL))
+            self.starter.kill(member)
 
     def dismiss(self, member: Member, reason: str, *, grace: float = GRACE, force: bool = False) -> None:
         """Ask a worker to leave, and end it if it does not."""
@@ -484,63 +481,6 @@ class Head:
         self.post(member.worker_id, control.Exit(reason, force))
         if grace:
             self.call_at(self.now + grace, lambda: None if member.dead else self.kill(member, reason))
-
-    # -- the fork server -------------------------------------------------------------------------------------------
-
-    def start_worker(self, node_id: bytes, env: dict[str, str]) -> Member:
-        """Have a worker forked; it will register itself."""
-        request = self.startup.worker(os.urandom(28), node_id, env)
-        member = self.add_worker(request.key, node_id, request.out, request.err)
-        self._fork_server.send(request)
-        return member
-
-    def add_worker(self, worker_id: bytes, node_id: bytes, out: str, err: str) -> Member:
-        """A worker that is being started."""
-        member = Member(worker_id, "worker", node_id, time.time())
-        member.out_file, member.err_file = out, err
-        self.members[worker_id] = member
-        return member
-
-    def _on_fork_server(self) -> None:
-        messages = self._fork_server.read()
-        if messages is None:
-            self._replace_fork_server()
-            return
-        for message in messages:
-            member = self.members.get(message.key)
-            if member is None:
-                continue
-            if isinstance(message, ProcessStarted):
-                member.pid = message.pid
-                member.out_file = member.out_file.format(pid=message.pid)
-                member.err_file = member.err_file.format(pid=message.pid)
-            elif isinstance(message, ProcessExited):
-                member.exit_code = message.exit_code
-                if message.error:
-                    print(f"head: {message.error}", file=sys.stderr, flush=True)
-                self._settle(member)
-
-    def _replace_fork_server(self) -> None:
-        self.unwatch(self._fork_server.fileno())
-        self._fork_server.close()
-        if self.stopping:
-            return
-        print("head: the fork server is gone, starting another one", file=sys.stderr, flush=True)
-        now = self.now
-        self._fork_server_deaths = [at for at in self._fork_server_deaths if now - at < _FORK_SERVER_SECONDS] + [now]
-        if len(self._fork_server_deaths) > _FORK_SERVER_DEATHS:
-            self.stop("its fork server dies again and again; see head.err")
-            return
-        self._fork_server = exec_fork_server(self.startup.fork_server_config())
-        self.watch(self._fork_server.fileno(), self._on_fork_server)
-        for member in [member for member in self.members.values() if member.kind == "worker"]:
-            member.orphan = True
-            if not member.registered:
-                # Whether it was forked at all is not known: another one is started if anybody waits.
-                if member.line is not None:
-                    self.kill(member, "its fork server died while it started")
-                self.leases.on_lost(member.worker_id)
-                self._settle(member)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -568,6 +508,5 @@ class Head:
         for member in self.members.values():
             if member.orphan:
                 self.kill(member, self.stopping)
-        self._fork_server.close()
-        self._fork_server.wait()
+        self.starter.end()
         sessions.remove_session(self.config.session_dir, self.config.store_dir)

@@ -1,4 +1,5 @@
-"""Carries out a `LoggingConfig`: a handler at the root logger whose lines say which job, node, worker and task wrote them.
+"""Carries out a `LoggingConfig`: a handler at the root logger whose lines say which job, node, worker and task wrote
+them.
 
 Fields of a line, in this order: the standard ones, those asked for, what the program gave as ``extra=``, where it comes
 from, and the time in nanoseconds.

@@ -19,12 +19,19 @@ from miniray.system.sockets import Transport
 _ORIGIN = "MINIRAY_TRACE_ORIGIN"
 
 
+def prepare_trace() -> bool:
+    """Whether messages are traced. Call it before other processes are started: they inherit the origin of time."""
+    if os.environ.get("MINIRAY_TRACE", "0") in ("", "0"):
+        return False
+    os.environ.setdefault(_ORIGIN, repr(time.time()))
+    return True
+
+
 def install_trace(transport: Transport, kind: str) -> None:
     """Trace this transport if the environment asks for it. `kind`: "driver", "worker" or "head"."""
-    if os.environ.get("MINIRAY_TRACE", "0") in ("", "0"):
+    if not prepare_trace():
         return
-    # Processes that this one starts inherit the origin of time.
-    origin = float(os.environ.setdefault(_ORIGIN, repr(time.time())))
+    origin = float(os.environ[_ORIGIN])
     me = f"{kind} {os.getpid()}"
     names: dict[bytes, str] = {transport.address.worker_id: me}
     stream = sys.__stderr__
