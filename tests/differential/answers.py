@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,22 +66,41 @@ class StoredAnswers:
             if name not in self.programs:
                 found[name] = "Ray was never asked: python -m tests.differential.record"
             elif not self.comparable(file[name], python):
-                lines = difference({"value": self.expected(file[name], engine)}, answer, "stored answer", engine)
-                if lines:
+                if "value" not in answer:
+                    found[name] = f"no value: {_short(answer)}"
+                elif lines := difference(self.expected(file[name], engine), answer["value"], "stored", engine):
                     found[name] = lines
         return found
 
 
 def difference(expected: Any, actual: Any, expected_name: str = "Ray", actual_name: str = "miniray") -> str:
-    """Nothing if both are the same, else the lines that differ."""
-    if expected == actual:
-        return ""
-    return "\n".join(
-        difflib.unified_diff(readable(expected), readable(actual), expected_name, actual_name, lineterm="", n=2)
-    )
+    """Nothing if both are the same, else where they differ and how, a place a line."""
+    return "\n".join(_differences(expected, actual, "", expected_name, actual_name))
 
 
-def readable(answer: Any) -> list[str]:
-    """An answer as lines; a text of several lines stays several lines."""
-    lines = json.dumps(answer, indent=1, sort_keys=True, ensure_ascii=False).splitlines()
-    return [part for line in lines for part in line.replace("\\n", "\\n\n    ").split("\n")]
+def _differences(expected: Any, actual: Any, place: str, expected_name: str, actual_name: str) -> Iterator[str]:
+    names = (expected_name, actual_name)
+    both_have_parts = isinstance(expected, (dict, list)) and isinstance(actual, (dict, list)) and expected and actual
+    if not both_have_parts and type(expected) is type(actual) and expected == actual:
+        return
+    if isinstance(expected, dict) and isinstance(actual, dict) and expected.keys() & actual.keys():
+        for key in [*expected, *(key for key in actual if key not in expected)]:
+            if key not in actual:
+                yield f"{place}.{key}: only {expected_name}: {_short(expected[key])}"
+            elif key not in expected:
+                yield f"{place}.{key}: only {actual_name}: {_short(actual[key])}"
+            else:
+                yield from _differences(expected[key], actual[key], f"{place}.{key}", *names)
+    elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
+        for index, (left, right) in enumerate(zip(expected, actual, strict=True)):
+            yield from _differences(left, right, f"{place}[{index}]", *names)
+    elif isinstance(expected, str) and isinstance(actual, str) and "\n" in expected + actual:
+        yield f"{place}:"
+        yield from difflib.unified_diff(expected.splitlines(), actual.splitlines(), *names, lineterm="", n=1)
+    else:
+        yield f"{place or 'the whole'}:\n  {expected_name}: {_short(expected)}\n  {actual_name}: {_short(actual)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 2000 else f"{text[:2000]}..."

@@ -7,6 +7,7 @@ its programs, if it has any, are recorded on Ray, and are not run on miniray.
 from __future__ import annotations
 
 OPEN_AREAS: tuple[str, ...] = (
+    "store",
     "actors",
     "concurrency",
     "cancel",
@@ -25,7 +26,7 @@ BULLETS: dict[str, dict[str, str]] = {
         "direct-call": "calling a remote function directly is refused",
         "arguments": "positional, keyword, default and variadic arguments arrive as given",
         "refs-resolved": "a ref given as an argument of its own, keywords too, arrives as its value",
-        "same-ref": "the same ref given twice arrives as one object",
+        "same-ref": "the same ref may be given twice, and arrives as equal values",
         "refs-nested": "a ref inside a container arrives as a ref",
         "blocked-cpu": "a task blocked in get or wait lends its CPU to others",
         "nested": "tasks start tasks, recursion included",
@@ -79,7 +80,6 @@ BULLETS: dict[str, dict[str, str]] = {
         "large": "large values go to and from workers",
         "numpy-readonly": "numpy arrays come back read-only and aligned, without a copy",
         "out-of-band": "buffers of pickle protocol 5 travel out of band",
-        "full-store": "when the store is full, values spill or wait, and are not lost",
         "freed": "the store has room again when refs are gone",
         "ref-ids": "hex, binary, task_id and job_id of a ref",
         "ref-equality": "refs are hashable, equal when they name the same object, and not ordered",
@@ -165,6 +165,11 @@ BULLETS: dict[str, dict[str, str]] = {
         "dedup": "the same line from many workers is printed once with a count",
         "init-lines": "init says what it did; nothing more is printed at exit",
         "command-line": "ray start, ray stop",
+    },
+    "store": {
+        "full": "when the store is full, values spill or wait, and are not lost",
+        "spilled": "spilled values come back to whoever asks, workers too",
+        "argument": "tasks take and make values while the store is full",
     },
     "actors": {
         "lifetime": "an actor ends with its last handle anywhere; weak handles do not count",

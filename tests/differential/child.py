@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
-GRACE_SECONDS = 5
+LONGEST_GRACE_SECONDS = 5
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
             output.write(json.dumps(entry) + "\n")
 
         if not all(entry.fresh for entry in chosen):
-            faulthandler.dump_traceback_later(arguments.limit + GRACE_SECONDS, exit=True)
+            faulthandler.dump_traceback_later(with_grace(arguments.limit), exit=True)
             engine.init(include_dashboard=False, **file.session)
         for entry in chosen:
             write({"started": entry.name})
@@ -65,6 +65,11 @@ def main() -> int:
     return 0
 
 
+def with_grace(limit: int) -> int:
+    """When a program that does not let itself be interrupted takes its process with it."""
+    return limit + min(limit, LONGEST_GRACE_SECONDS)
+
+
 def run_within_limit(entry: Any, engine: Any, limit: int) -> dict[str, Any]:
     """The program's answer; an exception that it lets out is an answer of its own kind."""
     normalise = importlib.import_module("differential.normalise")
@@ -75,7 +80,7 @@ def run_within_limit(entry: Any, engine: Any, limit: int) -> dict[str, Any]:
 
     previous = signal.signal(signal.SIGALRM, stop)
     signal.alarm(limit)
-    faulthandler.dump_traceback_later(limit + GRACE_SECONDS, exit=True)
+    faulthandler.dump_traceback_later(with_grace(limit), exit=True)
     try:
         return {"value": normalise.normalise(entry.function(engine))}
     except observe.TimeLimitExceeded:

@@ -20,13 +20,22 @@ def type_name(kind: type) -> str:
     return kind.__qualname__.rpartition("<locals>.")[2]
 
 
+def public_bases(kind: type) -> list[str]:
+    """The types that a type of error derives from, without private ones and those that say nothing."""
+    return [
+        type_name(base)
+        for base in kind.__mro__[1:]
+        if base not in (object, BaseException) and not base.__name__.startswith("_")
+    ]
+
+
 def error_answer(error: BaseException, text: str = "full") -> dict[str, Any]:
     """An error as data: its type, what it is an instance of, and its text.
 
     `text` says how much of `str(error)` counts: `full`, `first` or `last` line, `none`, or a phrase: whether it is
     in the text.
     """
-    kinds = [type_name(kind) for kind in type(error).__mro__[1:] if kind not in (object, BaseException)]
+    kinds = public_bases(type(error))
     answer: dict[str, Any] = {"raises": type_name(type(error)), "is": kinds}
     words = str(error)
     lines = words.strip().splitlines() or [""]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .answers import StoredAnswers, difference, readable
+from .answers import StoredAnswers, difference
 from .catalog import all_files, program_file
 from .run import ray_python, run_file
 
@@ -39,7 +39,7 @@ def record(name: str, times: int, only: Sequence[str] | None, log: Path | None) 
         if unsteady:
             problems.append(f"{name}.{program} is not steady:\n{difference(answer, unsteady[0], 'one run', 'another')}")
         elif "value" not in answer:
-            problems.append(f"{name}.{program} gave no value:\n" + "\n".join(readable(answer)))
+            problems.append(f"{name}.{program} gave no value:\n" + str(answer))
         else:
             kept = stored.programs.get(program, {})
             stored.programs[program] = kept | {"digest": file[program].digest, "answer": answer["value"]}

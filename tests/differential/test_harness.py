@@ -46,9 +46,13 @@ def test_tuples_become_lists_and_other_objects_are_refused() -> None:
 
 def test_a_difference_shows_the_lines_that_differ() -> None:
     assert difference({"a": [1, 2]}, {"a": [1, 2]}) == ""
-    lines = difference({"a": [1, 2], "b": "x\ny"}, {"a": [1, 3], "b": "x\nz"})
-    assert "-  2" in lines and "+  3" in lines
-    assert "-    y" in lines and "+    z" in lines
+    lines = difference({"a": [1, 2], "b": "x\ny"}, {"a": [1, 3], "b": "x\nz", "c": None}).splitlines()
+    assert lines[:3] == [".a[1]:", "  Ray: 2", "  miniray: 3"]
+    assert {".b:", "-y", "+z", ".c: only miniray: null"} <= set(lines)
+
+
+def test_a_number_is_not_taken_for_a_truth_value() -> None:
+    assert difference([1, 0], [True, False]) != ""
 
 
 def test_whatever_a_program_does_is_an_answer_and_the_others_go_on(tmp_path: Path) -> None:

@@ -96,11 +96,10 @@ def putting_a_ref(ray):
 @program("objects/put-get")
 def put_arguments(ray):
     return [
-        outcome(lambda: ray.put(), text="none"),
-        outcome(lambda: ray.put(1, 2, 3, 4), text="none"),
+        outcome(lambda: bool(ray.put()), text="none"),
+        outcome(lambda: bool(ray.put(1, 2, 3, 4)), text="none"),
         type(ray.put(1)).__name__,
         outcome(lambda: ray.get(ray.put(value=5))),
-        outcome(lambda: ray.put(1, _owner="not a handle"), text="none"),
     ]
 
 
@@ -164,7 +163,6 @@ def timeouts_out_of_range(ray):
     ref = ray.put(1)
     return [
         outcome(lambda: ray.get(ref, timeout=-1), text="none"),
-        outcome(lambda: ray.get(ref, timeout="1"), text="none"),
         outcome(lambda: ray.get(ref, timeout=0)),
         outcome(lambda: ray.get([], timeout=0)),
     ]
@@ -412,14 +410,6 @@ def bytes_bytearrays_and_memoryviews(ray):
         [[type(value).__name__, value == original] for value, original in zip(back, values, strict=True)],
         outcome(lambda: type(ray.get(ray.put(memoryview(b"abc")))).__name__, text="none"),
     ]
-
-
-@program("objects/full-store")
-def more_than_the_store_holds(ray):
-    import numpy
-
-    refs = [ray.put(numpy.full(30 * 1024 * 1024, number, dtype="uint8")) for number in range(10)]
-    return [int(ray.get(ref)[-1]) for ref in refs]
 
 
 @program("objects/freed")
