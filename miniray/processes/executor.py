@@ -116,6 +116,9 @@ class Executor:
 
     def idle(self) -> None:
         """Nothing has happened for some milliseconds (under the lock)."""
+        if self._running is None and self.actor is None:
+            # What the last task has leased for its children: others may wait for it.
+            self._core.tasks.submission.give_back_idle()
         if self._title and self._running is None:
             self._title = ""
             process_title.set_title("ray::" + (self.actor.class_name if self.actor is not None else "IDLE"))
@@ -305,7 +308,7 @@ class Executor:
             current.task_context.reset(token)
             if self.actor is not None:
                 self.actor._contexts.pop(push.task_id, None)
-        core.reactor.interrupt_pending = False
+        core.reactor.drop_interrupt()
         self._interrupting = b""
         reply.duration = _perf_counter() - start
         if extras.max_calls:

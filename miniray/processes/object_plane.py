@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 #: Bytes up to which a value travels inside messages (Ray's `max_direct_call_object_size`).
 INLINE_LIMIT = 100 * 1024
 
+_EARLIER_SESSION = (
+    "{!r} belongs to an earlier session, which was shut down: its object is gone. Create it again in the present session."
+)
+
 _new_ref = ObjectRef.__new__
 
 
@@ -111,6 +115,8 @@ class ObjectPlane:
     def handover(self, ref: ObjectRef[Any]) -> tuple[bytes, str]:
         """The owner of a ref, for its pickle."""
         self._check_ref(ref)
+        if self._core.closed:
+            raise ValueError(_EARLIER_SESSION.format(ref))
         owner = self.owner_of(ref._entry)
         return owner.worker_id, owner.endpoint
 
@@ -154,10 +160,7 @@ class ObjectPlane:
         if ref._core is not self:
             if ref._core is None:
                 raise ValueError(f"{ref!r} belongs to no session: it was made by hand.")
-            raise ValueError(
-                f"{ref!r} belongs to an earlier session, which was shut down: its object is gone. Create it again in "
-                "the present session."
-            )
+            raise ValueError(_EARLIER_SESSION.format(ref))
         entry: ObjectEntry = ref._entry
         return entry
 

@@ -11,12 +11,11 @@ while blocking, and no user code runs under it: no unpickling, no callback, no r
 from the end of `wait`, when the lead is given up and every frame handled. Inside a section under the lock it is noted
 too.
 
-**Other signals.** A handler runs in the main thread between any two bytecodes, also while that thread waits, and may
-wait itself. When the frame below it leads, it leads in its place. When the frame below it follows, that one stands
-back: named leader, it could not act. After the inner wait the outer one looks at everything again. (A handler that
-interrupts the handling of a message, and then waits for what that very message brings, waits in vain: Python cannot
-keep handlers out of a section at a bearable price. pyzmq may drop a frame when a handler raises in the microsecond
-after its arrival.)
+**Other signals.** A handler runs in the main thread between any two bytecodes, and may wait itself. Those of the usual
+signals are kept out of waits and critical sections likewise (`deferred_handlers`): the wait is woken, gives up the
+lead, runs the handler, and goes on. A handler of another signal may interrupt a wait anywhere. When the frame below it
+leads, it leads in its place. When the frame below it follows, that one stands back: named leader, it could not act.
+After the inner wait the outer one looks at everything again.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from itertools import count
 from typing import Any
 
 from miniray.messages.envelope import Envelope
+from miniray.processes import deferred_handlers
 from miniray.state_machines import leadership
 from miniray.system.sockets import Transport
 
@@ -45,6 +45,10 @@ LAST_LOOKS = 100
 CLOSE_TIMEOUT = 5.0
 
 _monotonic = time.monotonic
+
+
+def _keyboard_interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 class Waiter:
@@ -117,7 +121,8 @@ class Reactor:
         self._timer_numbers = count()
         self.deep = False  #: the leader blocks, or is about to: a released ref must wake it
         self._blocking = False
-        self.interrupt_pending = False
+        self.interrupt_pending = False  #: there are deferred handlers: call `_raise_interrupt` where nothing is half-done
+        self._deferred: list[tuple[Callable[[int, Any], None], int]] = []
         self.closed = False
         #: Called by the standby, under the lock, once a leader has led without a break for a whole tick.
         self.on_idle: Callable[[], None] | None = None
@@ -144,18 +149,22 @@ class Reactor:
         me = _thread.get_ident()
         if me != self._main_thread:
             return self._wait(waiter, deadline, me)
+        deferred_handlers.adopt(self)
         outer = self._main_waiter
-        self._main_waiter = waiter  # from here on Ctrl-C is noted, and raised below
-        try:
-            if outer is None:
-                self._wait(waiter, deadline, me)
-            else:
-                self._wait_inside(outer, waiter, deadline, me)
-        finally:
-            self._main_waiter = outer
-        if self.interrupt_pending:
+        while True:
+            self._main_waiter = waiter  # from here on signals are noted, and handled below
+            try:
+                if outer is None:
+                    self._wait(waiter, deadline, me)
+                else:
+                    self._wait_inside(outer, waiter, deadline, me)
+            finally:
+                self._main_waiter = outer
+            if not self.interrupt_pending:
+                return waiter.done
             self._raise_interrupt()
-        return waiter.done
+            if waiter.done or self.closed or (deadline is not None and _monotonic() >= deadline):
+                return waiter.done
 
     def _wait_inside(self, outer: Waiter, waiter: Waiter, deadline: float | None, me: int) -> None:
         """A signal handler waits, and has interrupted a wait of the same thread."""
@@ -396,22 +405,43 @@ class Reactor:
                 signal.signal(signal.SIGINT, self._previous_sigint)
             self._previous_sigint = None
 
-    def _on_sigint(self, number: int, frame: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            deferred_handlers.restore(self)
+
+    def defer(self, handler: Callable[[int, Any], None], number: int) -> bool:
+        """A signal came, in the main thread: note it if something is half-done there. False: handle it at once."""
         waiter = self._main_waiter
+        if waiter is None and not self.lock._is_owned():
+            return False
+        if (handler, number) not in self._deferred:
+            self._deferred.append((handler, number))
+        self.interrupt_pending = True
         if waiter is not None:
-            self.interrupt_pending = True
             waiter._rouse()
             if self._leader_thread == self._main_thread:
                 self.transport.wake()
-        elif self.lock._is_owned():
-            self.interrupt_pending = True
-        else:
+        return True
+
+    def _on_sigint(self, number: int, frame: Any) -> None:
+        if not self.defer(_keyboard_interrupt, number):
             raise KeyboardInterrupt
 
     def _raise_interrupt(self) -> None:
-        if _thread.get_ident() == self._main_thread:
-            self.interrupt_pending = False
-            raise KeyboardInterrupt
+        """Run the handlers that were deferred; the one of Ctrl-C raises KeyboardInterrupt."""
+        if _thread.get_ident() != self._main_thread:
+            return
+        try:
+            while self._deferred:
+                handler, number = self._deferred.pop(0)
+                handler(number, sys._getframe(1))
+        finally:
+            self.interrupt_pending = bool(self._deferred)
+
+    def drop_interrupt(self) -> None:
+        """A Ctrl-C that was noted is meant for what is over by now."""
+        if self.interrupt_pending:
+            self._deferred = [item for item in self._deferred if item[0] is not _keyboard_interrupt]
+            self.interrupt_pending = bool(self._deferred)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -424,6 +424,12 @@ class TaskSubmission:
             self._sweeping = True
             self.port.sweep_later()
 
+    def give_back_idle(self) -> None:
+        """Nothing more is about to be submitted: return the leases that have nothing to do."""
+        for lease in list(self.leases.values()):
+            if not lease.in_flight and not lease.scheduling_class.queue:
+                self._give_back(lease)
+
     def give_back_all(self) -> None:
         """The process ends or its lease class is closed: return every idle lease."""
         self.closing = True

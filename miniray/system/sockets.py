@@ -178,6 +178,7 @@ class ZmqTransport:
         milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
         if milliseconds == 0:
             return self.receive_nowait()
+        outer = self._receiving  # in the frame that a signal handler has interrupted
         self._receiving = True
         try:
             if self._closed:
@@ -189,8 +190,8 @@ class ZmqTransport:
         except zmq.Again:
             return None
         finally:
-            self._receiving = False
-            if self._closed:
+            self._receiving = outer
+            if self._closed and not outer:
                 self._end()
         return self._open(frame)
 
