@@ -10,8 +10,8 @@ Rules
 * Requests may come twice; the answer to a request is kept for a while and given again.
 * Private session: the end of its driver is the end of the session. Shared: of that job.
 
-The parts: `head_members` (processes and their ends), `head_workers` (how workers are started), `head_leases` (scheduler and worker pool), `head_gcs` (tables,
-nodes, jobs, queries, the accounts of the object store).
+The parts: `head_members` (processes and their ends), `head_workers` (how workers are started), `head_leases` (scheduler
+and worker pool), `head_gcs` (tables, nodes, jobs, queries, the accounts of the object store).
 """
 
 from __future__ import annotations
