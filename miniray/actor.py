@@ -27,7 +27,7 @@ from miniray.processes import current
 from miniray.processes.actor_executor import ASYNC_CONCURRENCY, has_async_methods
 from miniray.processes.auto_init import require_core
 from miniray.processes.task_plane import encode_extras
-from miniray.remote_function import call_signature
+from miniray.remote_function import call_signature, strategy_bytes
 from miniray.system import pickler
 
 if TYPE_CHECKING:
@@ -588,7 +588,7 @@ def create_actor(
     spec = LeaseSpec(
         placement,
         core.job_id,
-        strategy=strategy.encode() if isinstance(strategy, str) and strategy != "DEFAULT" else b"",
+        strategy=strategy_bytes(strategy),
         label_selector=options.get("label_selector") or {},
         name=cls.__name__,
     )

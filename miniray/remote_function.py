@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from miniray import options as option_table
 from miniray.messages.control import LeaseSpec
 from miniray.messages.tasks import TaskExtras
@@ -211,7 +213,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
     spec = LeaseSpec(
         resources,
         core.job_id,
-        strategy=strategy.encode() if isinstance(strategy, str) and strategy != "DEFAULT" else b"",
+        strategy=strategy_bytes(strategy),
         label_selector=label_selector,
         name=name,
     )
@@ -244,6 +246,18 @@ def resolved_num_returns(num_returns: Any, function: Any) -> Any:
             "decorated function is not a generator function."
         )
     return num_returns
+
+
+def strategy_bytes(strategy: Any) -> bytes:
+    """A scheduling strategy as `LeaseSpec` has it: b"" for DEFAULT, else msgpack of "SPREAD" or ["node", id, soft]."""
+    if strategy is None or strategy == "DEFAULT":
+        return b""
+    if isinstance(strategy, str):
+        return msgspec.msgpack.encode(strategy)
+    node_id = getattr(strategy, "node_id", None)
+    if node_id is None:
+        raise NotImplementedError(f"The scheduling strategy {strategy!r} comes with a later version of miniray.")
+    return msgspec.msgpack.encode(["node", bytes.fromhex(node_id), bool(strategy.soft)])
 
 
 DEFAULT_MAX_RETRIES = 3

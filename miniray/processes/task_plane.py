@@ -483,7 +483,7 @@ class TaskPlane:
             if task.cancelled:
                 self.fail_task(task, self._death_error(message) if task.tag == "force" else cancelled_error(task))
                 continue
-            if position == running and not message.node_died:
+            if position == running:
                 if task.retries_left == 0:
                     self.fail_task(task, self._death_error(message))
                     continue
