@@ -166,7 +166,10 @@ def _after_fork() -> None:
 
 
 def is_initialized() -> bool:
-    """Whether this process is connected to a session."""
+    """Whether this process is connected to a session.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.is_initialized.html
+    """
     core = current.core_or_none()
     return core is not None and not core.closed
 

@@ -59,7 +59,7 @@ def logger() -> logging.Logger:
     if _logger is None:
         import logging  # see above
 
-        class StderrHandler(logging.StreamHandler[Any]):
+        class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # no generic before 3.11
             """Writes to what `sys.stderr` is when it writes."""
 
             def __init__(self) -> None:
