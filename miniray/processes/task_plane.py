@@ -365,7 +365,8 @@ class TaskPlane:
         self.submission.finished(task, message.duration)
         core.after_batch[task.scheduling_class] = self.submission.dispatch
         if message.worker_exiting:
-            self.submission.worker_leaving(sender)
+            for lost in self.submission.worker_leaving(sender):
+                self.fail_task(lost, cancelled_error(lost))
         if message.status == tasks.FAILED and message.retryable and self._retry(task):
             return
         del self.pending[message.task_id]
@@ -446,7 +447,8 @@ class TaskPlane:
 
     def on_tasks_returned(self, sender: bytes, message: tasks.TasksReturned) -> None:
         """A worker gives tasks back that have not begun."""
-        self.submission.returned(message.task_ids, sender, message.blocked)
+        for task in self.submission.returned(message.task_ids, sender, message.blocked):
+            self.fail_task(task, cancelled_error(task))
 
     # -- failures --------------------------------------------------------------------------------------------------
 

@@ -232,10 +232,13 @@ class TaskSubmission:
                 available.rotate(-1)
             self.port.push(lease, task, idle)
             if not self._sweeping:
-                self._sweeping = True
-                self.port.sweep_later()
+                self._sweep_later()
         if queue or cls.demanded:
             self._update_demand(cls)
+
+    def _sweep_later(self) -> None:
+        self._sweeping = True
+        self.port.sweep_later()
 
     def _update_demand(self, cls: SchedulingClass) -> None:
         waiting = len(cls.queue)
@@ -268,8 +271,7 @@ class TaskSubmission:
         self._open(lease)
         self.dispatch(cls)
         if not self._sweeping:
-            self._sweeping = True
-            self.port.sweep_later()
+            self._sweep_later()
         return lease
 
     def revoked(self, lease_id: int) -> None:
@@ -278,6 +280,7 @@ class TaskSubmission:
         if lease is None or lease.revoked:
             return
         lease.revoked = True
+        self._close(lease)
         if not lease.in_flight:
             self._give_back(lease)
         elif len(lease.in_flight) > 1 and not lease.stealing:
@@ -285,9 +288,27 @@ class TaskSubmission:
             self.port.steal(lease, len(lease.in_flight) - 1)
 
     def _open(self, lease: Lease) -> None:
-        if not lease.listed and not lease.revoked and not lease.blocked:
-            lease.listed = True
-            lease.scheduling_class.open.append(lease)
+        """List a lease that may have room; those with nothing to do stand in front."""
+        if lease.revoked or lease.blocked:
+            return
+        idle = not lease.in_flight
+        if idle and not self._sweeping:
+            self._sweep_later()  # else nobody would ever give it back
+        available = lease.scheduling_class.open
+        if lease.listed:
+            if not idle or available[0] is lease:
+                return
+            available.remove(lease)
+        lease.listed = True
+        if idle:
+            available.appendleft(lease)
+        else:
+            available.append(lease)
+
+    def _close(self, lease: Lease) -> None:
+        if lease.listed:
+            lease.listed = False
+            lease.scheduling_class.open.remove(lease)
 
     def _give_back(self, lease: Lease) -> None:
         self._remove(lease)
@@ -296,11 +317,8 @@ class TaskSubmission:
     def _remove(self, lease: Lease) -> None:
         self.leases.pop(lease.lease_id, None)
         self.by_worker.pop(lease.worker.address.worker_id, None)
-        cls = lease.scheduling_class
-        cls.leases.pop(lease.lease_id, None)
-        if lease.listed:
-            lease.listed = False
-            cls.open.remove(lease)
+        lease.scheduling_class.leases.pop(lease.lease_id, None)
+        self._close(lease)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -316,9 +334,8 @@ class TaskSubmission:
             if lease.revoked and not lease.in_flight:
                 if lease.lease_id in self.leases:
                     self._give_back(lease)
-            elif not lease.listed and not lease.revoked:
-                lease.listed = True
-                lease.scheduling_class.open.append(lease)
+            elif lease.lease_id in self.leases:
+                self._open(lease)
 
     def _take_out(self, lease: Lease, task: PendingTask) -> None:
         in_flight = lease.in_flight
@@ -331,11 +348,15 @@ class TaskSubmission:
             lease.load = sum(other.charge for other in in_flight.values())
         task.lease = None
 
-    def returned(self, task_ids: list[bytes], worker_id: bytes, blocked: bool) -> None:
-        """A worker gives back tasks that have not begun: queue them again, in front and in their old order."""
+    def returned(self, task_ids: list[bytes], worker_id: bytes, blocked: bool) -> list[PendingTask]:
+        """A worker gives back tasks that have not begun: queue them again, in front and in their old order.
+
+        Returns those that were cancelled meanwhile: they will not be answered any more, so the caller has to end them.
+        """
         lease = self.by_worker.get(worker_id)
         if lease is None:
-            return
+            return []
+        cancelled = []
         lease.stealing = False
         cls = lease.scheduling_class
         for task_id in reversed(task_ids):
@@ -343,17 +364,21 @@ class TaskSubmission:
             if task is None:
                 continue
             self._take_out(lease, task)
-            if not task.cancelled:
-                task.state = QUEUED
+            task.state = QUEUED
+            if task.cancelled:
+                cancelled.append(task)
+            else:
                 cls.queue.appendleft(task)
         if blocked:
             lease.blocked = True
-            if lease.listed:
-                lease.listed = False
-                cls.open.remove(lease)
-        elif lease.revoked and not lease.in_flight:
-            self._give_back(lease)
+            self._close(lease)
+        elif not lease.in_flight:
+            if lease.revoked:
+                self._give_back(lease)
+            else:
+                self._open(lease)
         self.dispatch(cls)
+        return cancelled
 
     def requeue(self, task: PendingTask) -> None:
         """Run a task again (its worker died, or it failed and may be retried)."""
@@ -367,8 +392,16 @@ class TaskSubmission:
         if task.lease is not None:
             lease = task.lease
             self._take_out(lease, task)
-            self._open(lease)
+            if lease.revoked and not lease.in_flight:
+                self._give_back(lease)
+            else:
+                self._open(lease)
         task.state = DONE
+        cls = task.scheduling_class
+        while cls.queue and cls.queue[0].cancelled:
+            cls.queue.popleft()
+        if not cls.queue and cls.demanded:
+            self._update_demand(cls)
 
     def worker_left(self, worker_id: bytes) -> list[PendingTask]:
         """A leased worker is gone. Returns what was in flight there, in order: the first one may have been running."""
@@ -384,11 +417,12 @@ class TaskSubmission:
         return lost
 
     def worker_leaving(self, worker_id: bytes) -> list[PendingTask]:
-        """A worker said in a reply that it leaves: no more pushes to it. Returns what has to go elsewhere."""
+        """A worker said in a reply that it leaves: what has not begun goes elsewhere. Returns what was cancelled."""
         lost = self.worker_left(worker_id)
         for task in reversed(lost):
-            task.scheduling_class.queue.appendleft(task)
-        return lost
+            if not task.cancelled:
+                task.scheduling_class.queue.appendleft(task)
+        return [task for task in lost if task.cancelled]
 
     def refused(self, class_id: int) -> list[PendingTask]:
         """The head can never serve this class: its queued tasks have to fail."""
@@ -417,12 +451,13 @@ class TaskSubmission:
                     if lease.seen_progress == lease.progress and not lease.stealing and not lease.blocked:
                         front = next(iter(lease.in_flight.values()))
                         front.stats.estimate = max(front.stats.estimate, BUDGET)
+                        # What comes back is not to be sent here again.
+                        front.charge = lease.load = UNKNOWN
                         lease.stealing = True
                         self.port.steal(lease, len(lease.in_flight) - 1)
                 lease.seen_progress = lease.progress
         if again and not self._sweeping:
-            self._sweeping = True
-            self.port.sweep_later()
+            self._sweep_later()
 
     def give_back_idle(self) -> None:
         """Nothing more is about to be submitted: return the leases that have nothing to do."""
