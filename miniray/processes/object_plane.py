@@ -360,9 +360,13 @@ class ObjectPlane:
         if payload.kind == KIND_ERROR:
             assert payload.data is not None
             error = from_wire(payload.data)
-            if isinstance(error, exceptions.RayTaskError):
-                raise error.as_instanceof_cause()
-            raise error
+            try:
+                if isinstance(error, exceptions.RayTaskError):
+                    raise error.as_instanceof_cause()
+                raise error
+            finally:
+                # Its traceback holds this frame: a cycle would keep alive what the frames above hold, refs among it.
+                del error
         return self.decode(payload, entry)
 
     def decode(self, payload: Payload, entry: ObjectEntry | None = None) -> Any:
