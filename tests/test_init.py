@@ -153,7 +153,7 @@ def test_a_handler_that_the_program_gave_the_logger_is_the_only_one() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["TEXT", "JSON"])
-def test_a_logging_config_sets_up_the_root_logger(encoding: str) -> None:
+def test_a_logging_config_sets_up_the_root_logger_of_driver_and_workers(encoding: str) -> None:
     finished = run(
         """
         import logging, sys, miniray
@@ -161,16 +161,22 @@ def test_a_logging_config_sets_up_the_root_logger(encoding: str) -> None:
         miniray.init("local", num_cpus=1, logging_config=config)
         logging.getLogger("mine").warning("a line", extra={"key": "value"})
         logging.debug("hidden")
+        @miniray.remote
+        def task():
+            logging.info("of a task")
+        miniray.get(task.remote())
         """,
         encoding,
     )
-    started, line = finished.stderr.splitlines()
+    started, line, of_task = finished.stderr.splitlines()
     assert "Started a local Ray instance." in started
     if encoding == "TEXT":
         assert re.search(r"\tWARNING <string>:5 -- a line name=mine key=value job_id=\w{8} worker_id=\w{56} ", line)
+        assert re.search(r"INFO <string>:9 -- of a task .* task_name=task task_func_name=__main__.task", of_task)
     else:
         assert '"levelname": "WARNING", "message": "a line", "filename": "<string>", "lineno": 5' in line
         assert '"name": "mine", "key": "value", "job_id": "' in line
+        assert '"task_name": "task", "task_func_name": "__main__.task"' in of_task
 
 
 # ---- the context ----

@@ -14,6 +14,7 @@ from typing import Any
 from miniray.messages.control import Warn
 from miniray.messages.tasks import LogLines
 from miniray.state_machines.log_deduplicator import LogDeduplicator
+from miniray.system import user_log
 
 _STOP = object()
 
@@ -66,9 +67,7 @@ class DriverOutput:
                     for message, lines in deduplicator.receive(item, now):
                         self._print(message, lines)
             elif isinstance(item, Warn):
-                import logging  # rare
-
-                logging.getLogger("miniray").log(item.level, "%s", item.message)
+                user_log.say(item.level, item.message)
             if deduplicator is not None:
                 for message, lines in deduplicator.flush(now, everything=item is _STOP):
                     self._print(message, lines)

@@ -35,7 +35,7 @@ from miniray.state_machines.task_submission import (
     SchedulingClass,
     TaskSubmission,
 )
-from miniray.system import task_record
+from miniray.system import task_record, user_log
 from miniray.system.serialization import fingerprint, pickle_function, serialize
 
 if TYPE_CHECKING:
@@ -150,9 +150,7 @@ class TaskPlane:
             raise ValueError(
                 f"The {kind} {what} is too large ({megabytes} MiB > FUNCTION_SIZE_ERROR_THRESHOLD={limit} MiB). {hint}"
             )
-        import logging  # only for this warning
-
-        logging.getLogger("miniray").warning("The %s %s is very large (%d MiB). %s", kind, what, megabytes, hint)
+        user_log.say(user_log.WARNING, f"The {kind} {what} is very large ({megabytes} MiB). {hint}")
 
     def note_export(self, message: FunctionExport) -> None:
         """A worker got this function from elsewhere: when it calls the function itself, it passes these bytes on."""

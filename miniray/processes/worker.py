@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from miniray import options
+from miniray.logging_config import LoggingConfig
 from miniray.messages import control
 from miniray.messages.objects import Address
 from miniray.processes import current
@@ -21,7 +22,7 @@ from miniray.processes.executor import Executor
 from miniray.processes.trace import install_trace
 from miniray.processes.worker_config import WorkerConfig
 from miniray.processes.worker_output import WorkerOutput
-from miniray.system import lifeline
+from miniray.system import lifeline, user_log
 from miniray.system.limits import raise_file_limit
 from miniray.system.sockets import ZmqTransport
 
@@ -35,6 +36,7 @@ def main(payload: bytes) -> None:
     """
     config = _decode_config(payload)
     raise_file_limit()
+    user_log.plain = True
     random.seed()
     line = lifeline.connect(config.lifeline, config.worker_id, config.token)
     transport = ZmqTransport(
@@ -101,6 +103,10 @@ def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
         except OSError:
             print(f"The driver's working directory {cwd} cannot be entered here.", file=sys.stderr)
     sys.argv = [config.get("argv0", "")]
+    if config.get("logging_config"):
+        from miniray.processes import structured_logging  # imports logging
+
+        structured_logging.apply(LoggingConfig.from_dict(config["logging_config"]))
     if config.get("log_to_driver", True):
         output.driver = Address(*row["driver"])
 
