@@ -220,6 +220,7 @@ class Executor:
         if self._exit_reason is None:
             self._exit_reason = reason or "exit"
             self._work.finish()
+            self._core.reactor.wake_leader()  # from an actor's own thread: the main thread may lead, and block
 
     # -- interrupting --------------------------------------------------------------------------------------------------
 
