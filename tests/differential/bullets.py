@@ -8,6 +8,7 @@ from __future__ import annotations
 
 OPEN_AREAS: tuple[str, ...] = (
     "store",
+    "devices",
     "actors",
     "concurrency",
     "cancel",
@@ -52,7 +53,6 @@ BULLETS: dict[str, dict[str, str]] = {
         "retry-exceptions": "retry_exceptions: True, False, or which exceptions",
         "max-calls": "max_calls: the worker leaves after so many calls",
         "worker-env": "OMP_NUM_THREADS in a worker follows num_cpus unless the user set it",
-        "gpu-env": "CUDA_VISIBLE_DEVICES and get_gpu_ids follow the GPUs of a task",
         "custom-resources": "custom and fractional resources bound what runs at once",
         "infeasible": "what no node can run waits, and does not fail",
     },
@@ -170,6 +170,11 @@ BULLETS: dict[str, dict[str, str]] = {
         "full": "when the store is full, values spill or wait, and are not lost",
         "spilled": "spilled values come back to whoever asks, workers too",
         "argument": "tasks take and make values while the store is full",
+    },
+    "devices": {
+        "environment": "CUDA_VISIBLE_DEVICES follows the GPUs of a task",
+        "ids": "get_gpu_ids and get_accelerator_ids name them",
+        "fractions": "fractions of a GPU share a device",
     },
     "actors": {
         "lifetime": "an actor ends with its last handle anywhere; weak handles do not count",

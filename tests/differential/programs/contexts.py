@@ -190,7 +190,6 @@ def accelerator_ids(ray):
 
     return [
         ray.get(look.remote()),
-        ray.get(look.options(num_gpus=1).remote()),
         counts(),
     ]
 

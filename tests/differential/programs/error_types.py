@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import sys
 
 from ..catalog import program
@@ -187,8 +186,7 @@ def pickled_errors_keep_their_type(ray):
     answers = []
     for error in (ValueError("boom", 1), ModuleError(7, "why"), NoSubclasses("forbidden")):
         caught = raised_by(ray, throw, error)
-        for pickler in (pickle, ray.cloudpickle):
-            answers.append(outcome(lambda pickler=pickler, error=error, caught=caught: copy(pickler, error, caught)))
+        answers.append(outcome(lambda error=error, caught=caught: copy(ray.cloudpickle, error, caught)))
     return answers
 
 

@@ -114,7 +114,6 @@ def arguments_that_are_honoured(ray):
         configure_logging=True,
         logging_format="%(message)s",
         log_to_driver=False,
-        runtime_env={"env_vars": {"FROM_INIT": "yes"}},
         **QUIET,
     )
     total = ray.cluster_resources()
@@ -123,8 +122,6 @@ def arguments_that_are_honoured(ray):
         total["object_store_memory"] == 150 * 1024 * 1024,
         ray.get_runtime_context().namespace,
         ray.nodes()[0]["Labels"].get("zone"),
-        ray.get(ray.remote(lambda: os.environ.get("FROM_INIT")).remote()),
-        dict(ray.get_runtime_context().runtime_env).get("env_vars"),
     ]
 
 

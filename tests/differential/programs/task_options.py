@@ -131,15 +131,6 @@ def runtime_env_values(ray):
 
 
 @program("tasks/option-types")
-def runtime_env_contents(ray):
-    return [
-        both_ways(ray, runtime_env={"env_vars": {"A": 1}}),
-        both_ways(ray, runtime_env={"env_vars": ["A"]}),
-        both_ways(ray, runtime_env={"working_dir": 1}),
-    ]
-
-
-@program("tasks/option-types")
 def scheduling_strategy_values(ray):
     return [both_ways(ray, scheduling_strategy=value) for value in ("DEFAULT", "SPREAD", "OTHER", 1, None)]
 

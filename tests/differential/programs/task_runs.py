@@ -13,7 +13,7 @@ from ..catalog import program
 from ..observe import outcome, script_lines
 
 AREA = "tasks"
-SESSION = {"num_cpus": 3, "num_gpus": 4, "resources": {"custom": 2, "tiny": 1}}
+SESSION = {"num_cpus": 3, "resources": {"custom": 2, "tiny": 1}}
 
 
 class Tally:
@@ -110,7 +110,7 @@ def rows_of_nodes(ray):
         ],
         "id": [len(row["NodeID"]), row["NodeID"] == ray.get_runtime_context().get_node_id()],
         "alive": [row["Alive"], row["alive"]],
-        "resources": {key: value for key, value in row["Resources"].items() if key in ("CPU", "GPU", "custom", "tiny")},
+        "resources": {key: value for key, value in row["Resources"].items() if key in ("CPU", "custom", "tiny")},
         "labels": type(row["Labels"]).__name__,
     }
 
@@ -120,7 +120,7 @@ def resources_of_the_session(ray):
     total = ray.cluster_resources()
     address = ray.nodes()[0]["NodeManagerAddress"]
     return {
-        "given": {key: total[key] for key in ("CPU", "GPU", "custom", "tiny")},
+        "given": {key: total[key] for key in ("CPU", "custom", "tiny")},
         "memory": [total["memory"] > 0, total["object_store_memory"] > 0, type(total["memory"]).__name__],
         "head": total["node:__internal_head__"],
         "node": total[f"node:{address}"],
@@ -329,7 +329,6 @@ def omp_threads_follow_cpus(ray):
         ray.get(ray.remote(threads).options(num_cpus=0.5).remote()),
         ray.get(ray.remote(threads).options(num_cpus=0).remote()),
         ray.get(ray.remote(threads).options(num_cpus=1).remote()),
-        ray.get(ray.remote(threads).options(runtime_env={"env_vars": {"OMP_NUM_THREADS": "7"}}).remote()),
     ]
 
 
@@ -347,48 +346,6 @@ def omp_threads_that_the_user_set(ray):
     )
 
 
-@program("tasks/gpu-env", "context/accelerators")
-def gpus_of_a_task(ray):
-    def look():
-        ids = ray.get_gpu_ids()
-        accelerators = ray.get_runtime_context().get_accelerator_ids()
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return [
-            len(ids),
-            type(ids[0]).__name__ if ids else None,
-            accelerators["GPU"] == [str(i) for i in ids],
-            visible == ",".join(map(str, ids)),
-        ]
-
-    def visible():
-        return os.environ.get("CUDA_VISIBLE_DEVICES")
-
-    task = ray.remote(look)
-    return [
-        ray.get(task.options(num_gpus=1).remote()),
-        ray.get(task.options(num_gpus=3).remote()),
-        ray.get(task.options(num_gpus=0.5).remote()),
-        ray.get(ray.remote(visible).remote()),
-        ray.get(ray.remote(visible).options(num_gpus=0).remote()),
-        ray.get(ray.remote(lambda: ray.get_gpu_ids()).remote()),
-        ray.get_gpu_ids(),
-    ]
-
-
-@program("tasks/gpu-env", "tasks/option-resources")
-def fractions_of_gpus_share_a_device(ray):
-    go = Tally()
-
-    @ray.remote(num_gpus=0.5, num_cpus=0)
-    def half():
-        mine = ray.get_gpu_ids()
-        go.add()
-        until(lambda: go.count() == 2)
-        return mine
-
-    return [len(ids) for ids in ray.get([half.remote(), half.remote()])]
-
-
 @program("tasks/option-resources")
 def gpus_above_one_are_whole(ray):
     @ray.remote
@@ -397,7 +354,6 @@ def gpus_above_one_are_whole(ray):
 
     return [
         outcome(lambda: ray.get(function.options(num_gpus=1.5).remote(), timeout=5)),
-        outcome(lambda: ray.get(function.options(num_gpus=2).remote(), timeout=20)),
         outcome(lambda: ray.get(function.options(resources={"custom": 1.5}).remote(), timeout=20)),
     ]
 
