@@ -71,6 +71,7 @@ class ObjectPlane:
         self._store_lock = threading.Lock()
         self.quota = MemoryQuota(core)
         self._callbacks: _CallbackThread | None = None
+        self._freed_callbacks: dict[bytes, Callable[[], None]] = {}
 
     # -- refs ------------------------------------------------------------------------------------------------------
 
@@ -411,6 +412,10 @@ class ObjectPlane:
 
     def free_value(self, entry: ObjectEntry) -> None:
         """Effect: nobody holds this owned object any more."""
+        if self._freed_callbacks:
+            callback = self._freed_callbacks.pop(entry.object_id, None)
+            if callback is not None:
+                callback()
         payload = entry.payload
         if payload is not None:
             if payload.location is not None:
@@ -539,6 +544,13 @@ class ObjectPlane:
         for entry in list(self.entries.values()):
             if entry.payload is None:
                 self.fail(entry, exceptions.RaySystemError(reason))
+
+    def when_freed(self, ref: ObjectRef[Any], callback: Callable[[], None]) -> None:
+        """Call `callback` once nobody anywhere holds this object of ours: no ref, no value that contains one, no
+        process. It is called under the lock, and must not block.
+        """
+        with self._core.lock:
+            self._freed_callbacks[self._check_ref(ref).object_id] = callback
 
     # -- futures ---------------------------------------------------------------------------------------------------
 
