@@ -11,8 +11,9 @@ Rules
 * PUSH does not report a dead peer and would reconnect for ever: `forget` closes the socket of a dead peer with linger
   0.
 
-The leader blocks inside ``recv`` itself, not in a poll over several descriptors: a round trip is 50 us that way, and
-65 to 100 us with `poll` in front (measured with `benchmarks/transport.py`). Another thread of the process wakes the
+The leader blocks inside ``recv`` itself, not in a poll over several descriptors: `select.poll` over ZeroMQ's descriptor
+makes a round trip a quarter slower (measured with `benchmarks/transport.py`; `zmq.Poller` costs nothing there that can be
+told from noise, but the inbox would still not be the only thing to wait for, see docs/decisions). Another thread of the process wakes the
 leader by a message through an ``inproc`` socket that ends in the same inbox; the life line has a thread of its own
 (`system.lifeline`).
 
