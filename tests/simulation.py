@@ -308,8 +308,7 @@ class World:
                         self.tainted.add(item.object_id)
                         work.append(item.object_id)
 
-    # -- all that is left to do
-    ------------------------------------------------------------------------------------------
+    # -- all that is left to do --------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Deliver, run, grant and wait until nothing moves any more."""
@@ -326,13 +325,12 @@ class World:
                 self.grant(demand, self._lease_numbers)
                 moved |= self._lease_numbers > before
             if not moved:
-                moved = any([process.run_timers() for process in self.living])
+                moved = sum(process.run_timers() for process in self.living) > 0
             if not moved and not self.busy_channels():
                 return
         raise AssertionError("the processes never come to rest")
 
-    # -- what must hold
-    --------------------------------------------------------------------------------------------------
+    # -- what must hold ----------------------------------------------------------------------------------------------
 
     def check_that_nothing_was_freed_early(self) -> None:
         """Each object that a program holds a ref of is in its owner's table, and so is all that it contains."""
@@ -350,7 +348,7 @@ class World:
             assert owned is not None and owned.owner is None, f"freed early: {entry!r}, held by {process.index}"
             payload = owned.payload
             if payload is not None:
-                assert payload.kind != KIND_ERROR or self.dead, f"an error in {entry!r}"
+                assert payload.kind != KIND_ERROR or self.dead, f"freed early, as this error says: {entry!r}"
                 work += [(owner, inner) for inner in owned.contained or ()]
 
     def check_that_nothing_is_left(self) -> None:
