@@ -42,10 +42,14 @@ from miniray.runtime_context import get_runtime_context
 from miniray.version import __version__
 
 if TYPE_CHECKING:
+    from miniray import actor as actor
     from miniray import job_config as job_config
     from miniray import runtime_env as runtime_env
+    from miniray.actor import get_actor, kill, method
+    from miniray.generators import ObjectRefGenerator
     from miniray.language import Language
     from miniray.logging_config import LoggingConfig
+    from miniray.refs import DynamicObjectRefGenerator
 
 ObjectID = ObjectRef
 
@@ -54,10 +58,16 @@ WORKER_MODE = 1
 
 #: Loaded when they are first asked for: few programs need them, and all would wait for them.
 _LAZY = {
+    "DynamicObjectRefGenerator": "miniray.refs",
     "Language": "miniray.language",
     "LoggingConfig": "miniray.logging_config",
+    "ObjectRefGenerator": "miniray.generators",
+    "actor": "",
     "cloudpickle": "",
+    "get_actor": "miniray.actor",
     "job_config": "",
+    "kill": "miniray.actor",
+    "method": "miniray.actor",
     "runtime_env": "",
     "util": "",
 }
@@ -67,6 +77,7 @@ __all__ = [
     "WORKER_MODE",
     "ActorClassID",
     "ActorID",
+    "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
     "Language",
@@ -74,19 +85,24 @@ __all__ = [
     "NodeID",
     "ObjectID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "PlacementGroupID",
     "TaskID",
     "UniqueID",
     "WorkerID",
     "__version__",
+    "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
     "get",
+    "get_actor",
     "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",
+    "kill",
+    "method",
     "nodes",
     "put",
     "remote",

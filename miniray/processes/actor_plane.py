@@ -344,6 +344,7 @@ class ActorPlane:
                 self._pin(call, refs, inner or [], dependencies)
             for entry in dependencies:
                 entry.submitted += 1
+                entry.accessed = True
             call.dependencies = dependencies
             client.submit(call)
         if core.reactor.interrupt_pending:

@@ -10,6 +10,7 @@ counts down.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -25,7 +26,7 @@ from miniray.processes.memory_quota import MemoryQuota
 from miniray.processes.reactor import Waiter
 from miniray.refs import ObjectRef, RefGenerator
 from miniray.state_machines.reference_counter import ObjectEntry, ReferenceCounter
-from miniray.system import pickler
+from miniray.system import pickler, user_log
 from miniray.system.serialization import SerializedObject, deserialize, serialize
 from miniray.task_errors import from_wire, to_wire
 
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
 #: Bytes up to which a value travels inside messages (Ray's `max_direct_call_object_size`).
 INLINE_LIMIT = 100 * 1024
 
-_EARLIER_SESSION = (
-    "{!r} belongs to an earlier session, which was shut down: its object is gone. Create it again in the present session."
-)
+_EARLIER_SESSION = "{!r} belongs to an earlier session, which was shut down: its object is gone. Create it again in the present session."
 
 _new_ref = ObjectRef.__new__
 
@@ -356,6 +355,7 @@ class ObjectPlane:
 
     def load(self, entry: ObjectEntry) -> Any:
         """The value of a ready entry; raises it when it is an error. Runs user code: never under the lock."""
+        entry.accessed = True
         payload = entry.payload
         assert payload is not None
         if payload.kind == KIND_ERROR:
@@ -407,6 +407,31 @@ class ObjectPlane:
         """A value came that nobody wants any more."""
         if payload.location is not None:
             self.free_location(payload.location, recyclable=False)
+        elif payload.kind == KIND_ERROR:
+            self._report_unhandled(payload)
+
+    def _report_unhandled(self, payload: Payload) -> None:
+        """Nobody ever looked at an error: say so (in the thread of callbacks), unless it is a cancellation or the
+        end.
+        """
+        core = self._core
+        if core.closed or core.leaving is not None or core.head_lost or _unhandled_ignored():
+            return
+
+        def report() -> None:
+            assert payload.data is not None
+            error = from_wire(payload.data)
+            if not isinstance(error, exceptions.TaskCancelledError):
+                text = f"Unhandled error (suppress with 'RAY_IGNORE_UNHANDLED_ERRORS=1'): {error}"
+                user_log.say(user_log.ERROR, text)
+
+        self._callback_thread().submit(report)
+
+    def _callback_thread(self) -> _CallbackThread:
+        thread = self._callbacks
+        if thread is None:
+            thread = self._callbacks = _CallbackThread()
+        return thread
 
     # -- port of the reference counter ---------------------------------------------------------------------------------
 
@@ -420,6 +445,8 @@ class ObjectPlane:
         if payload is not None:
             if payload.location is not None:
                 self.free_location(payload.location, recyclable=not entry.shared)
+            elif payload.kind == KIND_ERROR and not entry.accessed:
+                self._report_unhandled(payload)
         elif isinstance(entry.producer, OwnedActor):
             self._core.actors.out_of_scope(entry.producer)
 
@@ -490,6 +517,7 @@ class ObjectPlane:
 
     def _send_value(self, peer: Address, entry: ObjectEntry) -> None:
         assert entry.payload is not None
+        entry.accessed = True
         if entry.payload.location is not None:
             entry.shared = True
         self._core.post(peer, objects.ObjectReady(entry.object_id, entry.payload))
@@ -557,9 +585,8 @@ class ObjectPlane:
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Call `callback` in the callback thread once the entry is ready."""
         with self._core.lock:
-            thread = self._callbacks
-            if thread is None:
-                thread = self._callbacks = _CallbackThread()
+            thread = self._callback_thread()
+            entry.accessed = True
             if entry.payload is not None:
                 thread.submit(callback)
                 return
@@ -706,7 +733,12 @@ def _split(
     ready: list[ObjectRef[Any]] = []
     rest: list[ObjectRef[Any]] = []
     for ref, is_done in zip(refs, done, strict=True):
-        (ready if is_done and len(ready) < number else rest).append(ref)
+        if is_done and len(ready) < number:
+            ready.append(ref)
+            if isinstance(ref, ObjectRef):
+                ref._entry.accessed = True
+        else:
+            rest.append(ref)
     return ready, rest
 
 
@@ -716,9 +748,11 @@ def _get_timeout(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> excep
     )
 
 
-def _out_of_band_allowed() -> bool:
-    import os
+def _unhandled_ignored() -> bool:
+    return os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "") not in ("", "0")
 
+
+def _out_of_band_allowed() -> bool:
     value = os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1")  # noqa: SIM112 - Ray's name
     return value.lower() not in ("0", "false")
 

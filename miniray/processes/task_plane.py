@@ -259,6 +259,7 @@ class TaskPlane:
         task.dependencies = [*top.values(), *inner]
         for entry in task.dependencies:
             entry.submitted += 1
+            entry.accessed = True
         task.arguments = [(key, ref._entry) for key, ref in refs]
         waiting = [entry for entry in top.values() if entry.payload is None]
         task.unready = len(waiting)

@@ -44,6 +44,7 @@ class ObjectEntry:
     """What this process knows about one object."""
 
     __slots__ = (
+        "accessed",
         "borrowers",
         "contained",
         "inner",
@@ -74,6 +75,7 @@ class ObjectEntry:
         self.producer: Any = None  #: the pending task that makes it
         self.registered = False  #: (borrowed) the owner knows that we hold it
         self.requested = False  #: (borrowed) the value was asked for
+        self.accessed = False  #: somebody has looked at the value: its error, if it is one, is not "unhandled"
         self.shared = False  #: its location left this process: its segment must not be recycled
 
     def in_use(self) -> bool:

@@ -2,11 +2,11 @@
 
 The rules
 ---------
-* Each caller numbers its calls to one incarnation of an actor 0, 1, 2, ... The actor begins them in that order, whatever order they
-  arrive in. Between callers there is no order, and a gap in one stream never holds another.
+* Each caller numbers its calls to one incarnation of an actor 0, 1, 2, ... The actor begins them in that order,
+  whatever order they arrive in. Between callers there is no order, and a gap in one stream never holds another.
 * A number that was seen before is a duplicate (a resend) and is dropped.
-* A number that will never be used (the call was cancelled, or its arguments failed) is announced by `SkipSequence`: no gap
-  ever stalls a stream.
+* A number that will never be used (the call was cancelled, or its arguments failed) is announced by `SkipSequence`:
+  no gap ever stalls a stream.
 
 Actors that run calls concurrently begin them as they arrive (`ordered=False`): duplicates are dropped all the same.
 """

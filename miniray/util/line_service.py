@@ -56,9 +56,7 @@ class LineService:
         )
         return done
 
-    async def take(
-        self, key: int, most: int, ticket: Ticket, timeout: float | None
-    ) -> tuple[bool, list[Any] | None]:
+    async def take(self, key: int, most: int, ticket: Ticket, timeout: float | None) -> tuple[bool, list[Any] | None]:
         """Take up to `most` items, wait for the first. Returns whether the caller has to confirm, and the items: none
         when time is over, None at the end of input.
         """

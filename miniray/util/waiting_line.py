@@ -78,6 +78,7 @@ class WaitingLine(Generic[T]):
         self.capacity = capacity
         self.outlets: dict[int, Outlet[T]] = {}
         self.accepted = 0  #: items that came in
+        self.returned = 0  #: items that were handed out and came back
         self.input_ended = False
         self.output_ended = False
         self.putters: dict[Ticket, tuple[Sequence[T], WakePutter]] = {}
@@ -85,10 +86,12 @@ class WaitingLine(Generic[T]):
         self._numbers = count()
         self._keys = count()
 
-    def add_outlet(self) -> int:
-        """A new outlet, for items from now on. Returns its key."""
+    def add_outlet(self, like: int | None = None) -> int:
+        """A new outlet, for items from now on and for those that are now in the outlet `like`. Returns its key."""
         key = next(self._keys)
-        self.outlets[key] = Outlet()
+        outlet = self.outlets[key] = Outlet()
+        if like is not None and like in self.outlets:
+            outlet.items.extend(self.outlets[like].items)
         return key
 
     def remove_outlet(self, key: int) -> None:
@@ -213,6 +216,7 @@ class WaitingLine(Generic[T]):
             for outlet in list(self.outlets.values()):
                 self._serve(outlet)
             return
+        withdrawn = 0
         for outlet in list(self.outlets.values()):
             if outlet.takers.pop(ticket, None) is not None:
                 continue
@@ -220,8 +224,11 @@ class WaitingLine(Generic[T]):
             if slots is not None:
                 outlet.confirming.discard(ticket)
                 self._give_back(outlet, slots)
-            elif any(slot.ticket == ticket for slot in outlet.items):
-                outlet.items = deque(slot for slot in outlet.items if slot.ticket != ticket)
+                continue
+            kept = deque(slot for slot in outlet.items if slot.ticket != ticket)
+            withdrawn = max(withdrawn, len(outlet.items) - len(kept))
+            outlet.items = kept
+        self.accepted -= withdrawn
         self._admit()
 
     def process_died(self, pid: int) -> None:
@@ -235,6 +242,7 @@ class WaitingLine(Generic[T]):
                 self._give_back(outlet, outlet.unconfirmed.pop(ticket))
 
     def _give_back(self, outlet: Outlet[T], slots: list[_Slot[T]]) -> None:
+        self.returned += len(slots)
         outlet.items = deque(sorted([*slots, *outlet.items], key=lambda slot: slot.number))
         self._serve(outlet)
 
