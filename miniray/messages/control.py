@@ -125,18 +125,29 @@ class WorkerBlocked(Struct, array_like=True, tag=50):
 
 
 class ReserveMemory(Struct, array_like=True, tag=51):
-    """Any process to head: may I fill so many more bytes of the object store of my node? Answered by `Reply`."""
+    """Any process to head: may I fill so many more bytes of the object store of my node? Answered by `Reply`.
+
+    `patient`: when there is no room, others are asked first to give back what they do not need.
+    """
 
     request_id: int
     node_id: bytes
     size: int
+    patient: bool = False
 
 
 class ReleaseMemory(Struct, array_like=True, tag=52):
-    """Any process to head: so many bytes of my reservation go back."""
+    """Any process to head: so many bytes of my reservation go back. `trimmed`: that was all, in answer to
+    `TrimMemory`.
+    """
 
     node_id: bytes
     size: int
+    trimmed: bool = False
+
+
+class TrimMemory(Struct, array_like=True, tag=76):
+    """Head to a process that has reserved memory: others need it, give back what serves no object (`ReleaseMemory`)."""
 
 
 class TablePut(Struct, array_like=True, tag=53):

@@ -47,6 +47,7 @@ Message = Union[
     control.WorkerBlocked,
     control.ReserveMemory,
     control.ReleaseMemory,
+    control.TrimMemory,
     control.TablePut,
     control.TableGet,
     control.TableDelete,

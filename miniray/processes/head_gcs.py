@@ -1,4 +1,4 @@
-"""The head's tables at work: jobs, nodes, workers, key-values, their subscribers, and the accounts of the object store.
+"""The head's tables at work: jobs, nodes, workers, key-values and their subscribers.
 
 Rows that the head itself writes are msgpack of plain data, and go through `put` like everybody's: published at once,
 and offered to the durable path (`Persist`, which nobody handles yet).
@@ -15,7 +15,6 @@ import msgspec
 
 from miniray.ids import JobID
 from miniray.messages import control
-from miniray.messages.objects import SegmentsOrphaned
 from miniray.processes.head_members import Member
 from miniray.processes.head_queries import QUERIES
 from miniray.state_machines.publisher import Publisher
@@ -57,8 +56,6 @@ class Gcs:
         self._drivers: dict[bytes, bytes] = {}  #: driver -> job
         self._ready: set[bytes] = set()
         self._next_job = 1
-        #: bytes that the dead left in a node's store
-        self._orphaned: dict[str, tuple[bytes, int]] = {}
         self.task_events: list[list[Any]] = []
         self.task_events_dropped = 0
 
@@ -243,7 +240,6 @@ class Gcs:
         worker_id = member.worker_id
         self.publisher.remove(worker_id)
         self.tables.stop_waiting(lambda token: token[0] == worker_id)
-        self._settle_store(member)
         if member.kind == "driver":
             self._finish_job(member)
         else:
@@ -339,81 +335,6 @@ class Gcs:
         head.leases.remove_node(message.node_id)
         self.put(TablePrefix.NODE, message.node_id, _encode(node.row))
         head.reply(sender, message.request_id, True)
-
-    # -- the object store ------------------------------------------------------------------------------------------
-
-    def on_reserve(self, sender: bytes, message: control.ReserveMemory) -> None:
-        """A process wants to fill so many more bytes."""
-        head = self._head
-        node = self.nodes.get(message.node_id)
-        if node is None:
-            head.reply(sender, message.request_id, "This node is gone.", "ObjectStoreFullError")
-            return
-        if node.store_used + message.size > node.store_limit:
-            text = (
-                f"The object store of node {message.node_id.hex()[:8]} is full: {node.store_used:,} of "
-                f"{node.store_limit:,} bytes are used or reserved, and {message.size:,} more are needed. Drop "
-                "references to objects that are not needed any more, or start with a larger object_store_memory."
-            )
-            head.reply(sender, message.request_id, text, "ObjectStoreFullError")
-            return
-        node.store_used += message.size
-        member = head.members.get(sender)
-        if member is not None:
-            member.reserved += message.size
-        head.reply(sender, message.request_id, True)
-
-    def on_release(self, sender: bytes, message: control.ReleaseMemory) -> None:
-        """So many bytes go back."""
-        member = self._head.members.get(sender)
-        node = self.nodes.get(message.node_id)
-        if member is not None and node is not None:
-            size = min(message.size, member.reserved)
-            member.reserved -= size
-            node.store_used -= size
-
-    def _settle_store(self, member: Member) -> None:
-        """Of what a dead process had reserved, its segments stay on the account until they are freed."""
-        node = self.nodes.get(member.node_id)
-        if node is None or not member.reserved:
-            return
-        from miniray.system.segment import segment_names  # only when there are segments
-
-        store = self._head.config.store_dir
-        left = 0
-        for name in segment_names(store, member.pid):
-            try:
-                size = os.stat(os.path.join(store, name)).st_size
-            except OSError:
-                continue
-            if name not in self._orphaned:
-                self._orphaned[name] = (member.node_id, size)
-                left += size
-        node.store_used -= max(0, member.reserved - left)
-        member.reserved = 0
-
-    def on_orphaned(self, sender: bytes, message: SegmentsOrphaned) -> None:
-        """Objects whose writer is dead are free."""
-        store = self._head.config.store_dir
-        for location in message.locations:
-            if os.sep in location.segment or location.segment.startswith("."):
-                continue
-            path = os.path.join(store, location.segment)
-            try:
-                size = os.stat(path).st_size
-            except OSError:
-                continue
-            # A slab may hold other objects; a segment of its own is as large as its object and some padding.
-            if location.offset or size > 2 * location.size + (1 << 16):
-                continue
-            try:
-                os.unlink(path)
-            except OSError:
-                continue
-            node_id, accounted = self._orphaned.pop(location.segment, (b"", 0))
-            node = self.nodes.get(node_id)
-            if node is not None:
-                node.store_used -= accounted
 
 
 def _random_uuid() -> str:

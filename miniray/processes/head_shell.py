@@ -37,6 +37,7 @@ from miniray.messages.startup import HeadReady
 from miniray.processes.head_actors import Actors
 from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
+from miniray.processes.head_memory import Memory
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
 from miniray.processes.head_startup import Startup
 from miniray.processes.head_workers import WorkerStarter
@@ -89,6 +90,7 @@ class Head:
         self.starter = WorkerStarter(self, fork_server)
         self._wake_read, self._wake_write = os.pipe()
         self.gcs: Gcs = Gcs(self)
+        self.memory: Memory = Memory(self)
         self.leases: Leases = Leases(self)
         self.actors: Actors = Actors(self, NODE_IP)
         self._messages: dict[type, Callable[[bytes, Any], None]] = {
@@ -101,8 +103,8 @@ class Head:
             control.LeaseDemand: self.leases.on_demand,
             control.ReturnLease: self.leases.on_return,
             control.WorkerBlocked: self.leases.on_blocked,
-            control.ReserveMemory: self.gcs.on_reserve,
-            control.ReleaseMemory: self.gcs.on_release,
+            control.ReserveMemory: self.memory.on_reserve,
+            control.ReleaseMemory: self.memory.on_release,
             control.TablePut: self.gcs.on_put,
             control.TableGet: self.gcs.on_get,
             control.TableDelete: self.gcs.on_delete,
@@ -118,7 +120,7 @@ class Head:
             control.KillActor: self.actors.on_kill,
             control.WatchActor: self.actors.on_watch,
             tasks.TaskReply: self.actors.on_reply,
-            SegmentsOrphaned: self.gcs.on_orphaned,
+            SegmentsOrphaned: self.memory.on_orphaned,
         }
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -454,6 +456,7 @@ class Head:
         for other in audience:
             self.post(other, notice)
         self.actors.on_died(member, notice)
+        self.memory.on_died(member)
         self.gcs.on_died(member)
         del self.members[worker_id]
         self._peers.pop(worker_id, None)

@@ -35,17 +35,38 @@ class MemoryQuota:
                 self._left -= size
                 return
             missing = size - self._left
-        core = self._core
-        granted = missing + CHUNK
         from miniray.exceptions import ObjectStoreFullError
 
         try:
-            core.head_client.request(lambda number: control.ReserveMemory(number, core.node_id, granted))
+            self._ask(missing + CHUNK, False)
+            granted = missing + CHUNK
         except ObjectStoreFullError:
-            granted = missing
-            core.head_client.request(lambda number: control.ReserveMemory(number, core.node_id, granted))
+            # First what this process does not need, then what others do not.
+            self._core.objects.give_back_warm_memory(missing)
+            with self._lock:
+                taken = min(self._left, size)
+                self._left -= taken
+            granted = size - taken
+            try:
+                if granted:
+                    self._ask(granted, True)
+            except BaseException:
+                with self._lock:
+                    self._left += taken
+                raise
+            return
         with self._lock:
             self._left += granted - size
+
+    def _ask(self, size: int, patient: bool) -> None:
+        core = self._core
+        core.head_client.request(lambda number: control.ReserveMemory(number, core.node_id, size, patient))
+
+    def give_all_back(self) -> None:
+        """Others need memory: return what is reserved and not used (under the core worker's lock)."""
+        with self._lock:
+            left, self._left = self._left, 0
+        self._core.post(self._core.head, control.ReleaseMemory(self._core.node_id, left, True), True)
 
     def release(self, size: int) -> None:
         """`size` bytes went back to the system; what is more than two chunks goes back to the head."""

@@ -206,6 +206,19 @@ class ObjectPlane:
         location = Location(self._core.node_id, buffer.segment, buffer.offset, buffer.size, self._core.worker_id)
         return Payload(serialized.kind, None, location, contained), inner
 
+    def give_back_warm_memory(self, size: int | None = None) -> None:
+        """Return memory that serves no object to the quota: so many bytes, or all."""
+        with self._core.lock:
+            self.drain()
+        if self._store is not None:
+            self._store.collect()
+            self._store.trim(size)
+
+    def on_trim(self, sender: bytes, message: control.TrimMemory) -> None:
+        """Others on this node need memory."""
+        self.give_back_warm_memory()
+        self.quota.give_all_back()
+
     @property
     def store(self) -> SegmentStore:
         """This process's part of the shared memory, opened with the first large object."""
@@ -456,6 +469,11 @@ class ObjectPlane:
         if location.writer == core.worker_id:
             self.store.free(location.segment, location.offset, location.size, recyclable)
             return
+        from miniray.system import segment, shared_memory  # they are there already where large objects are
+
+        if location.size > shared_memory.SLAB_OBJECT_LIMIT:
+            # At once, since the writer may be dead without our knowing it; it finds nothing left to unlink.
+            segment.unlink(core.store_dir, location.segment)
         writer = core.peer(location.writer)
         if writer is not None:
             core.post(writer, objects.FreeSegments([location]))

@@ -1,0 +1,265 @@
+"""Objects in shared memory across processes: who maps them, when they go, and what happens when there is no room."""
+
+import gc
+import os
+
+import numpy as np
+import pytest
+
+import miniray
+from miniray import exceptions
+from miniray.processes import current
+from tests.faults.inside import appended, note, store_bytes, store_files
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(60)
+
+MEGABYTE = 1_000_000
+
+
+@miniray.remote
+def idle_memory():
+    """What this worker keeps warm for its next objects."""
+    return os.getpid(), warm_here()
+
+
+def warm_here():
+    store = current.core_or_none().objects._store
+    if store is None:
+        return 0
+    store.collect()
+    return store.pooled
+
+
+def in_use():
+    """Bytes of shared memory that serve objects: not those that are kept warm for the next ones."""
+    warm = dict(miniray.get([idle_memory.remote() for _ in range(10)]))
+    return store_bytes() - sum(warm.values()) - warm_here()
+
+
+@miniray.remote
+def same(value):
+    return value
+
+
+@miniray.remote
+def facts(array):
+    return float(array.sum()), array.flags.writeable, array.flags.owndata
+
+
+@miniray.remote
+def make(size, value):
+    return np.full(size, value, np.uint8)
+
+
+@miniray.remote
+class Holder:
+    """Keeps refs of others in its process."""
+
+    def keep(self, refs):
+        self.refs = refs
+
+    def read(self):
+        return [float(value.sum()) for value in miniray.get(self.refs)]
+
+    def drop(self):
+        self.refs = None
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_held_before(session):
+    gc.collect()
+    wait_for(lambda: in_use() < 32 * MEGABYTE, message=lambda: f"{in_use()} bytes of {store_files()}")
+
+
+# ---- zero copies ----
+
+
+def test_a_large_array_is_mapped_read_only_by_the_driver_and_by_tasks(session):
+    array = np.ones(100 * MEGABYTE, np.uint8)
+    ref = miniray.put(array)
+    del array
+    assert store_bytes() >= 100 * MEGABYTE
+    used = store_bytes()
+    here = miniray.get(ref)
+    assert not here.flags.writeable and not here.flags.owndata
+    with pytest.raises(ValueError, match="read-only"):
+        here[0] = 2
+    assert miniray.get([facts.remote(ref) for _ in range(4)]) == [(100e6, False, False)] * 4
+    assert miniray.get(ref).ctypes.data == here.ctypes.data or store_bytes() == used
+
+
+def test_a_large_array_that_a_task_returns_is_stored_once(session):
+    before = store_bytes()
+    ref = make.remote(50 * MEGABYTE, 3)
+    array = miniray.get(ref)
+    assert array[0] == array[-1] == 3
+    assert not array.flags.owndata
+    assert store_bytes() - before < 80 * MEGABYTE
+
+
+def test_buffers_begin_at_multiples_of_64(session):
+    for size in (200_000, 200_001, 333_333):
+        assert miniray.get(miniray.put(np.zeros(size, np.uint8))).ctypes.data % 64 == 0
+
+
+# ---- the end of objects ----
+
+
+def test_memory_is_free_again_when_refs_and_views_are_gone(session):
+    def empty():
+        gc.collect()
+        return in_use() < 32 * MEGABYTE
+
+    for _ in range(5):
+        put = miniray.put(np.zeros(60 * MEGABYTE, np.uint8))
+        made = make.remote(60 * MEGABYTE, 1)
+        miniray.get([facts.remote(put), facts.remote(made)])
+        assert store_bytes() >= 120 * MEGABYTE
+        del put, made
+        wait_for(empty, 10, lambda: f"{in_use()} bytes of {store_files()}")
+
+
+def test_an_array_outlives_its_ref_and_is_never_overwritten(session):
+    arrays = [miniray.get(miniray.put(np.full(5 * MEGABYTE, value, np.uint8))) for value in range(8)]
+    arrays += [miniray.get(make.remote(5 * MEGABYTE, value)) for value in range(8, 12)]
+    gc.collect()
+    for _ in range(20):
+        miniray.put(np.full(5 * MEGABYTE, 255, np.uint8))
+        miniray.get(make.remote(5 * MEGABYTE, 254))
+    for value, array in enumerate(arrays):
+        assert array.min() == array.max() == value
+
+
+def test_a_task_that_keeps_an_array_keeps_what_is_in_it(session):
+    @miniray.remote
+    def keep(array):
+        import builtins
+
+        builtins.kept = array
+        return os.getpid()
+
+    @miniray.remote
+    def check():
+        import builtins
+
+        kept = getattr(builtins, "kept", None)
+        return None if kept is None else (int(kept.min()), int(kept.max()))
+
+    miniray.get(keep.remote(miniray.put(np.full(5 * MEGABYTE, 7, np.uint8))))
+    gc.collect()
+    for _ in range(20):
+        miniray.put(np.full(5 * MEGABYTE, 255, np.uint8))
+    seen = {result for result in miniray.get([check.remote() for _ in range(20)]) if result is not None}
+    assert seen <= {(7, 7)}
+
+
+# ---- refs inside of things ----
+
+
+def test_refs_inside_of_arguments_returns_and_puts_reach_through_several_processes(session):
+    @miniray.remote
+    def wrap(refs):
+        return {"own": miniray.put(np.full(MEGABYTE, 5, np.uint8)), "given": refs}
+
+    @miniray.remote
+    def read(wrapped):
+        inner = miniray.get(wrapped["inner"][0])
+        return int(miniray.get(inner["own"])[0]), [int(miniray.get(ref)[0]) for ref in inner["given"]]
+
+    given = [miniray.put(np.full(MEGABYTE, 1, np.uint8)), make.remote(MEGABYTE, 2)]
+    outer = wrap.remote(given)
+    del given
+    gc.collect()
+    boxed = miniray.put({"inner": [outer]})
+    del outer
+    gc.collect()
+    for _ in range(3):
+        assert miniray.get(read.remote(boxed), timeout=10) == (5, [1, 2])
+    assert miniray.get(read.remote(miniray.get(boxed)), timeout=10) == (5, [1, 2])
+
+
+def test_a_borrowed_ref_that_a_worker_keeps_is_alive_until_it_is_dropped(session):
+    holder = Holder.options(num_cpus=0).remote()
+    refs = [miniray.put(np.full(20 * MEGABYTE, 1, np.uint8)), make.remote(20 * MEGABYTE, 2)]
+    miniray.get(holder.keep.remote(refs))
+    del refs
+    gc.collect()
+    for _ in range(10):
+        miniray.get(same.remote(miniray.put(np.zeros(20 * MEGABYTE, np.uint8))))
+    assert miniray.get(holder.read.remote(), timeout=10) == [20e6, 40e6]
+    miniray.get(holder.drop.remote())
+    wait_for(lambda: in_use() < 32 * MEGABYTE, 10, lambda: f"{in_use()} bytes of {store_files()}")
+
+
+def test_a_ref_whose_only_copy_is_in_a_put_object_lives_as_long_as_that(session):
+    boxed = miniray.put([miniray.put(np.full(MEGABYTE, 9, np.uint8))])
+    gc.collect()
+    for _ in range(5):
+        miniray.put(np.zeros(MEGABYTE, np.uint8))
+    (inner,) = miniray.get(boxed)
+    del boxed
+    gc.collect()
+    assert miniray.get(inner, timeout=10)[0] == 9
+
+
+# ---- the death of owners ----
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("size", [10, 5 * MEGABYTE], ids=["small", "large"])
+def test_an_object_whose_owner_died_is_an_error(session, tmp_path, size):
+    @miniray.remote(max_retries=0)
+    def put_and_die(path):
+        ref = miniray.put(np.zeros(size, np.uint8))
+        note(path + "-pid", os.getpid())
+        return [ref]
+
+    path = str(tmp_path / "x")
+    (ref,) = miniray.get(put_and_die.remote(path))
+    pid = int(appended(path + "-pid")[0])
+    os.kill(pid, 9)
+    with pytest.raises(exceptions.OwnerDiedError):
+        miniray.get(ref, timeout=10)
+    assert miniray.wait([ref], timeout=10)[0] == [ref]
+    with pytest.raises(exceptions.OwnerDiedError):
+        miniray.get(same.remote(ref), timeout=10)
+
+
+@pytest.mark.fault
+def test_a_get_that_waits_when_the_owner_dies_ends_in_an_error(session, tmp_path):
+    @miniray.remote
+    def never(path):
+        wait_for(lambda: os.path.exists(path), 60)
+
+    @miniray.remote(max_retries=0)
+    def hand_out(path):
+        note(path + "-pid", os.getpid())
+        return [never.options(num_cpus=0).remote(path)]
+
+    path = str(tmp_path / "x")
+    (ref,) = miniray.get(hand_out.remote(path))
+    ready, _ = miniray.wait([ref], timeout=0.05)
+    assert ready == []
+    os.kill(int(appended(path + "-pid")[0]), 9)
+    with pytest.raises(exceptions.OwnerDiedError):
+        miniray.get(ref, timeout=10)
+
+
+@pytest.mark.fault
+def test_what_dead_workers_wrote_is_free_again(session):
+    for _ in range(3):
+        ref = make.remote(40 * MEGABYTE, 1)
+        miniray.get(ref)
+        pids = set(miniray.get([pid_of_worker.remote() for _ in range(20)]))
+        for pid in pids:
+            os.kill(pid, 9)
+        assert miniray.get(ref, timeout=10)[0] == 1  # its segment belongs to the node
+        del ref
+        gc.collect()
+    wait_for(lambda: in_use() < 32 * MEGABYTE, 10, lambda: f"{in_use()} bytes of {store_files()}")
+
+
+@miniray.remote
+def pid_of_worker():
+    return os.getpid()
