@@ -1,16 +1,6 @@
 """Signal handlers of the program run between our critical sections, never inside one.
 
 Python runs a handler in the main thread between any two bytecodes, so also while that thread holds the core worker's
-<<<<<<< Updated upstream
-lock, or has a frame in its hand that it has not handled yet. A handler that then calls `get` would change tables
-under the feet of the code that it interrupts, or wait for the very message that this code holds. And one that raises
-(a timeout by `signal.alarm`) would tear a half-done change. Masking signals does not help: the kernel gives them to
-another thread, and Python brings them back to this one.
-
-So `adopt` puts a `DeferredHandler` around each Python handler it finds, whenever the main thread begins to wait (0.3
-us). In a critical section, or while the main thread waits, it only notes the signal; the handler proper runs at the
-next point where nothing is half-done. `restore` takes the wrappers off again.
-=======
 lock, or has a frame in its hand that it has not handled yet. A handler that then calls `get` would change tables under
 the feet of the code that it interrupts, or wait for the very message that this code holds. And one that raises (a
 timeout by `signal.alarm`) would tear a half-done change. Masking signals does not help: the kernel gives them to
@@ -19,7 +9,6 @@ another thread, and Python brings them back to this one.
 So `adopt` puts a `DeferredHandler` around each Python handler it finds, whenever the main thread begins to wait
 (0.3 us). In a critical section, or while the main thread waits, it only notes the signal; the handler proper runs at
 the next point where nothing is half-done. `restore` takes the wrappers off again.
->>>>>>> Stashed changes
 """
 
 from __future__ import annotations

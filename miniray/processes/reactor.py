@@ -121,13 +121,7 @@ class Reactor:
         self._timer_numbers = count()
         self.deep = False  #: the leader blocks, or is about to: a released ref must wake it
         self._blocking = False
-<<<<<<< Updated upstream
-        self.interrupt_pending = (
-            False  #: there are deferred handlers: call `_raise_interrupt` where nothing is half-done
-        )
-=======
         self.interrupt_pending = False  #: handlers were deferred: call `_raise_interrupt` where nothing is half-done
->>>>>>> Stashed changes
         self._deferred: list[tuple[Callable[[int, Any], None], int]] = []
         self.closed = False
         #: Called by the standby, under the lock, once a leader has led without a break for a whole tick.
