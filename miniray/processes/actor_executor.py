@@ -51,6 +51,8 @@ class ActorExecutor:
         self.class_name = creation.name.rpartition(".")[0]
         self.name = extras.actor_name
         self.resources = extras.resources
+        self.accelerator_ids = extras.accelerator_ids
+        self.runtime_env = extras.runtime_env
         self.restarted = creation.attempt > 0
         self.instance: Any = None
         self.is_async = False
@@ -198,6 +200,8 @@ class ActorExecutor:
         context = current.TaskContext(push.task_id, push.name, push.depth, attempt=push.attempt)
         context.actor_id = self.actor_id
         context.resources = self.resources
+        context.accelerator_ids = self.accelerator_ids
+        context.runtime_env = self.runtime_env
         context.function = function
         return context
 

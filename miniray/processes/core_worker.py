@@ -122,7 +122,7 @@ class CoreWorker:
                 objects.RemoveBorrowers: self.objects.on_remove_borrowers,
                 objects.FreeSegments: self.objects.on_free_segments,
                 control.TrimMemory: self.objects.on_trim,
-            control.Reply: self.head_client.on_reply,
+                control.Reply: self.head_client.on_reply,
                 control.DriverRegistered: self.head_client.on_reply,
                 control.Published: self.head_client.on_published,
                 control.Hello: self._on_hello,

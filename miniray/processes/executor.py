@@ -26,6 +26,7 @@ from miniray.messages.tasks import TaskPush, TaskReply
 from miniray.processes import current
 from miniray.processes.actor_executor import ActorExecutor
 from miniray.processes.reactor import Waiter
+from miniray.processes.task_environment import TaskEnvironment
 from miniray.processes.task_runner import TaskRunner, WorkerExit, extras_of
 from miniray.state_machines.task_submission import UNKNOWN, FunctionStats
 from miniray.system import process_title
@@ -60,6 +61,8 @@ class Executor:
         self._blocked = 0
         self._main_thread = threading.get_ident()
         self._exit_reason: str | None = None
+        self._environment = TaskEnvironment()
+        self._environment_set = False  #: it is not that of a plain one-CPU task
         self._title = ""  #: the task named in the process title; "": idle
         self._record = TaskRecord(core.store_dir, core.worker_id)
         core.executor = self
@@ -285,8 +288,12 @@ class Executor:
         if push.kind != tasks.NORMAL_TASK:
             context.actor_id = push.task_id[8:24]
             if self.actor is not None:
-                context.resources = self.actor.resources
+                context.resources, context.runtime_env = self.actor.resources, self.actor.runtime_env
+                context.accelerator_ids = self.actor.accelerator_ids
                 self.actor._contexts[push.task_id] = context
+        if self.actor is None and (push.options or self._environment_set):
+            self._environment_set = extras.resources is not None or bool(extras.accelerator_ids)
+            self._environment.enter(extras)
         self._running = push
         self._record.begin(push.task_id, push.attempt)
         if push.name != self._title:

@@ -51,6 +51,12 @@ FUNCTION_WARN_SIZE = 10 << 20
 FUNCTION_MAX_SIZE = 100 << 20
 
 encode_extras = msgspec.msgpack.Encoder().encode
+_decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
+
+
+def extras_of(push: TaskPush) -> TaskExtras:
+    """The rarely used settings of a task, to be changed."""
+    return _decode_extras(push.options) if push.options else TaskExtras()
 
 
 class Export:
@@ -302,6 +308,10 @@ class TaskPlane:
         peer = lease.worker.address
         self.send_export(task.export, peer)
         task.push.attempt = task.attempt
+        if lease.accelerator_ids:
+            extras = extras_of(task.push)
+            extras.accelerator_ids = lease.accelerator_ids
+            task.push.options = encode_extras(extras)
         self._core.post(peer, task.push, urgent)
 
     def send_export(self, export: Export, peer: Any) -> None:
@@ -338,7 +348,7 @@ class TaskPlane:
     def on_lease_granted(self, sender: bytes, message: control.LeaseGranted) -> None:
         """The head has given us a worker."""
         self._core.watch(message.worker.address.worker_id)
-        self.submission.granted(message.class_id, message.lease_id, message.worker)
+        self.submission.granted(message.class_id, message.lease_id, message.worker, message.accelerator_ids)
 
     def on_lease_refused(self, sender: bytes, message: control.LeaseRefused) -> None:
         """The head can never serve this class."""

@@ -108,6 +108,7 @@ class Lease:
     """A worker that is ours until we give it back."""
 
     __slots__ = (
+        "accelerator_ids",
         "blocked",
         "in_flight",
         "lease_id",
@@ -127,6 +128,7 @@ class Lease:
         self.worker = worker
         self.scheduling_class = scheduling_class
         self.in_flight: OrderedDict[bytes, PendingTask] = OrderedDict()
+        self.accelerator_ids: dict[str, list[str]] | None = None  #: the devices that go with it
         self.load = 0.0
         self.progress = 0
         self.seen_progress = -1
@@ -257,10 +259,17 @@ class TaskSubmission:
 
     # -- leases ----------------------------------------------------------------------------------------------------
 
-    def granted(self, class_id: int, lease_id: int, worker: WorkerAddress) -> Lease:
+    def granted(
+        self,
+        class_id: int,
+        lease_id: int,
+        worker: WorkerAddress,
+        accelerator_ids: dict[str, list[str]] | None = None,
+    ) -> Lease:
         """The head has given us a worker."""
         cls = self.classes[class_id]
         lease = Lease(lease_id, worker, cls)
+        lease.accelerator_ids = accelerator_ids
         self.leases[lease_id] = lease
         self.by_worker[worker.address.worker_id] = lease
         cls.leases[lease_id] = lease

@@ -11,6 +11,9 @@ import sys
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+#: the user had not set OMP_NUM_THREADS when this process began
+variable_is_ours = False
+
 _LIBRARIES = ("openblas", "mkl_rt", "libgomp", "libiomp", "libomp")
 _SETTERS = (
     "scipy_openblas_set_num_threads64_",

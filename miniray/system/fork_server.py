@@ -260,6 +260,7 @@ def run_child(request: SpawnProcess) -> None:
         pass  # it was exec'd as one
     redirect_output(request.out, request.err)
     os.environ.update(request.env)
+    blas_threads.variable_is_ours = "OMP_NUM_THREADS" not in os.environ
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if os.environ["OMP_NUM_THREADS"] != "1" and os.environ["OMP_NUM_THREADS"].isdigit():
         blas_threads.set_threads(int(os.environ["OMP_NUM_THREADS"]))
