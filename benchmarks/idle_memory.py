@@ -1,0 +1,74 @@
+"""Claim: a session with two workers takes little memory, because its processes are forked and share their pages."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+
+from benchmarks.claims import Claim, Goal, NotHere, Size
+from benchmarks.engines import Engine, end_all, processes_with, pss_megabytes, script, start
+
+#: Both workers run a task, each until the other one has begun; then the session is left alone.
+BODY = """
+import os, sys, tempfile, time
+folder = tempfile.mkdtemp()
+@ray.remote
+def meet(folder):
+    open(os.path.join(folder, str(os.getpid())), "x").close()
+    while len(os.listdir(folder)) < 2:
+        time.sleep(0.01)
+ray.get([meet.remote(folder) for _ in range(2)])
+for name in os.listdir(folder):
+    os.remove(os.path.join(folder, name))
+os.rmdir(folder)
+print("ready", flush=True)
+sys.stdin.readline()
+ray.shutdown()
+"""
+
+
+def measure(engine: Engine, size: Size) -> list[float]:
+    """PSS of driver, head, fork server and two workers together (Ray: of all its processes), when idle. In MB."""
+    if not os.path.exists("/proc/self/smaps_rollup"):
+        raise NotHere("needs /proc/*/smaps_rollup of Linux")
+    token = secrets.token_hex(8)
+    process = start(engine, script(engine, BODY), token)
+    try:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            if process.poll() is not None:
+                raise NotHere(f"exit code {process.returncode}")
+        return [_when_settled(token)]
+    finally:
+        process.communicate("\n", timeout=60)
+        end_all(token)
+
+
+def _when_settled(token: str) -> float:
+    """The figure once it has not changed by more than 1 % within half a second; at most after 10 s."""
+    deadline = time.monotonic() + 10
+    figure = pss_megabytes(processes_with(token))
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        last, figure = figure, pss_megabytes(processes_with(token))
+        if abs(figure - last) <= 0.01 * figure:
+            break
+    return figure
+
+
+CLAIMS = [
+    Claim(
+        "idle session with 2 workers, all processes",
+        "MB",
+        "less",
+        alone=measure,
+        goals=(Goal("figure", 90),),
+        most_trials=3,
+    ),
+]
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    main(module="idle_memory")

@@ -1,0 +1,36 @@
+"""Claim: a program that starts a session, runs a task and ends the session is done in a quarter of a second."""
+
+from __future__ import annotations
+
+from benchmarks.claims import Claim, Goal, Size
+from benchmarks.engines import Engine, script
+
+BODY = """
+@ray.remote
+def add(a, b):
+    return a + b
+assert ray.get(add.remote(1, 2)) == 3
+ray.shutdown()
+"""
+
+
+def measure(engine: Engine, size: Size) -> list[float]:
+    """Wall time of the whole process: interpreter, imports, `init`, first task, `shutdown`, exit. In ms."""
+    return [1000 * engine.run(script(engine, BODY)).seconds for _ in range(5 if engine.name == "miniray" else 1)]
+
+
+CLAIMS = [
+    Claim(
+        "whole process: init, first task, shutdown",
+        "ms",
+        "less",
+        alone=measure,
+        goals=(Goal("figure", 250), Goal("ray", 20)),
+        limit="python_and_dependencies_ms",
+    ),
+]
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    main(module="whole_process")
