@@ -1,6 +1,6 @@
-"""What ZeroMQ allows: bare messages of 150 bytes to another process and back, in several ways of driving the socket.
+"""What ZeroMQ allows: bare messages of 150 bytes to another process and back, one by one and in batches.
 
-The figures say why a thread that waits drives the socket itself, why it blocks inside ``recv``, and what batches save.
+The figures say why a thread that waits drives the socket itself, and what batches save. (How it waits: `waiting`.)
 ``python -m benchmarks.round_trips`` prints them.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import queue
 import tempfile
 import threading
@@ -86,7 +85,6 @@ def zmq_limits(seconds: float) -> dict[str, float]:
             "zmq_round_trips_per_s": rate(round_trip, seconds),
             "zmq_pipelined_messages_per_s": rate(pipelined, seconds, IN_FLIGHT),
             "zmq_batched_messages_per_s": rate(batched, seconds, IN_FLIGHT),
-            "zmq_round_trips_with_poll_per_s": _with_poll(socket, seconds),
             "zmq_round_trips_through_a_thread_per_s": _through_a_thread(socket, seconds),
         }
 
@@ -113,27 +111,6 @@ def _through_a_thread(socket: Any, seconds: float) -> float:
     finally:
         requests.put(None)
         thread.join()
-
-
-def _with_poll(socket: Any, seconds: float) -> float:
-    """The same round trips with a poll over the socket and a pipe in front of each receive."""
-    import zmq
-
-    reading, writing = os.pipe()
-    poller = zmq.Poller()
-    poller.register(socket, zmq.POLLIN)
-    poller.register(reading, zmq.POLLIN)
-
-    def round_trip() -> None:
-        socket.send(PAYLOAD)
-        poller.poll()
-        socket.recv()
-
-    try:
-        return rate(round_trip, seconds)
-    finally:
-        os.close(reading)
-        os.close(writing)
 
 
 if __name__ == "__main__":

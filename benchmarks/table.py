@@ -231,13 +231,6 @@ _TRICKS = (
         True,
     ),
     (
-        "It blocks inside `recv`, not in a poll over several descriptors",
-        "zmq_round_trips_per_s",
-        "zmq_round_trips_with_poll_per_s",
-        "/s",
-        True,
-    ),
-    (
         "What piles up while a peer is busy goes out as one message (here: 100 together)",
         "zmq_batched_messages_per_s",
         "zmq_pipelined_messages_per_s",
