@@ -162,13 +162,17 @@ class SkipSequence(Struct, array_like=True, tag=29):
 
 
 class LogLines(Struct, array_like=True, tag=30):
-    """Worker to its job's driver: lines that were printed there. `name` is the task's or actor's for the prefix."""
+    """Worker to its job's driver: lines that were printed there. `name` is the task's or actor's for the prefix.
+
+    `offset`: how far its log file has been told with this, from where on the driver reads what a dead worker left.
+    """
 
     name: str
     pid: int
     stderr: bool
     lines: list[str]
     actor_repr: str = ""
+    offset: int = 0
 
 
 class GeneratorItem(Struct, array_like=True, tag=31):

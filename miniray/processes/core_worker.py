@@ -93,6 +93,7 @@ class CoreWorker:
         self._peers: dict[bytes, control.Hello] = {}
         self._deaths: dict[bytes, list[Callable[[], None]]] = {}
         self._watched: set[bytes] = set()
+        self._departed: set[bytes] = set()  #: they said Goodbye
         self.dead: dict[bytes, control.WorkerDied] = {}
         self.after_batch: dict[Any, Callable[[Any], None]] = {}  #: what to look at once the envelope is handled
         self._handlers: dict[type, Callable[[bytes, Any], None]] = {}
@@ -104,6 +105,7 @@ class CoreWorker:
         self.executor: Any = None
         self.actor: Any = None  #: the actor that lives in this worker
         self.on_log_lines: Callable[[tasks.LogLines], None] | None = None
+        self.on_last_words: Callable[[control.WorkerDied, str], None] | None = None
         self.on_warning: Callable[[control.Warn], None] | None = None
         self.add_handlers(
             {
@@ -223,6 +225,7 @@ class CoreWorker:
     def _on_goodbye(self, sender: bytes, message: control.Goodbye) -> None:
         # Everything the peer had to say came before this. The head's notice, which says why, may come later.
         self._peers.pop(sender, None)
+        self._departed.add(sender)
         self.transport.forget(sender)
 
     def _on_worker_died(self, sender: bytes, message: control.WorkerDied) -> None:
@@ -240,9 +243,9 @@ class CoreWorker:
         actions = self._deaths.get(worker_id)
         if actions is not None:
             actions.append(action)
-        elif worker_id not in self._peers:
-            action()  # it said Goodbye, or never said anything
-        else:
+        elif worker_id in self._departed:
+            action()  # it said Goodbye, and nothing comes after that
+        else:  # also when nothing has come from it yet: its first words may be its last
             self._deaths[worker_id] = [action]
             self.reactor.call_later(DRY_INTERVAL, lambda: self._look_for_last_words(worker_id, 0))
 
@@ -257,6 +260,10 @@ class CoreWorker:
     def _bury(self, message: control.WorkerDied) -> None:
         worker_id = message.worker_id
         self.dead[worker_id] = message
+        self._departed.discard(worker_id)
+        if self.on_last_words is not None and message.log_files and not message.expected:
+            task = self.tasks.pending.get(message.last_begun[:24])
+            self.on_last_words(message, task.push.name if task is not None else "")
         self._watched.discard(worker_id)
         self.transport.forget(worker_id)
         box = self._outboxes.pop(worker_id, None)

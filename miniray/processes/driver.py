@@ -156,6 +156,8 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     output = DriverOutput()
     core.on_log_lines = output.lines
     core.on_warning = output.warning
+    if job["config"].get("log_to_driver", True):
+        core.on_last_words = output.last_words
 
     def head_gone() -> None:
         core.lose_head(

@@ -9,14 +9,17 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from miniray.messages.control import Warn
+from miniray.messages.control import Warn, WorkerDied
 from miniray.messages.tasks import LogLines
 from miniray.state_machines.log_deduplicator import LogDeduplicator
 from miniray.system import user_log
 
 _STOP = object()
+#: Bytes of a dead worker's log file that are printed at most.
+LAST_WORDS = 1 << 20
 
 
 class DriverOutput:
@@ -28,6 +31,8 @@ class DriverOutput:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        #: by process and stream: how much of its log file was printed, and the name it was printed under
+        self._told: dict[tuple[int, bool], tuple[int, str]] = {}
         self._deduplicator = (
             LogDeduplicator() if os.environ.get("RAY_DEDUP_LOGS", "1").lower() not in ("0", "false") else None
         )
@@ -35,6 +40,10 @@ class DriverOutput:
     def lines(self, message: LogLines) -> None:
         """Lines came from a worker (called by the leader)."""
         self._put(message)
+
+    def last_words(self, message: WorkerDied, name: str) -> None:
+        """A worker was killed: print what it had no time to tell. `name` is the task's that it ran."""
+        self._put((message, name))
 
     def warning(self, message: Warn) -> None:
         """The head has something to say to the user."""
@@ -60,7 +69,11 @@ class DriverOutput:
             except queue.Empty:
                 item = None
             now = time.monotonic()
-            if isinstance(item, LogLines):
+            if isinstance(item, tuple):
+                for message in self._rest(*item):
+                    self._print(message, message.lines)
+            elif isinstance(item, LogLines):
+                self._told[item.pid, item.stderr] = item.offset, item.name
                 if deduplicator is None:
                     self._print(item, item.lines)
                 else:
@@ -73,6 +86,20 @@ class DriverOutput:
                     self._print(message, lines)
             if item is _STOP:
                 return
+
+    def _rest(self, death: WorkerDied, name: str) -> Iterator[LogLines]:
+        """What is in the log files of a dead worker, and was not printed yet."""
+        for path in death.log_files:
+            stderr = path.endswith(".err")
+            told, last_name = self._told.pop((death.pid, stderr), (0, ""))
+            try:
+                with open(path, "rb") as file:
+                    file.seek(told)
+                    text = file.read(LAST_WORDS).decode("utf-8", "replace")
+            except OSError:
+                continue
+            if text:
+                yield LogLines(name or last_name, death.pid, stderr, text.removesuffix("\n").split("\n"))
 
     def _print(self, message: LogLines, lines: list[str]) -> None:
         stream = sys.stderr if message.stderr else sys.stdout

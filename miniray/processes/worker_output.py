@@ -57,6 +57,11 @@ class _Tail:
         self.partial = b""
         self.stderr = stderr
 
+    @property
+    def told(self) -> int:
+        """The place in the file behind the last complete line that was read."""
+        return self.offset - len(self.partial)
+
     def read(self) -> list[str]:
         if os.fstat(self.fd).st_size <= self.offset:
             return []
@@ -93,7 +98,7 @@ class WorkerOutput:
             lines = tail.read()
             while lines:
                 if self.driver is not None:
-                    self._core.post(self.driver, LogLines(name, self._core.pid, tail.stderr, lines))
+                    self._core.post(self.driver, LogLines(name, self._core.pid, tail.stderr, lines, offset=tail.told))
                 lines = tail.read()
 
     def watch(self, name: str) -> None:
@@ -117,4 +122,6 @@ class WorkerOutput:
         for tail in self._tails:
             if tail.partial and self.driver is not None:
                 text = tail.partial.decode("utf-8", "replace")
-                self._core.post(self.driver, LogLines(self.name, self._core.pid, tail.stderr, [text]))
+                self._core.post(
+                    self.driver, LogLines(self.name, self._core.pid, tail.stderr, [text], offset=tail.offset)
+                )

@@ -7,6 +7,7 @@ import pytest
 
 import miniray
 from tests.faults.inside import appended, note
+from tests.faults.scripts import run
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
@@ -60,3 +61,42 @@ def test_replies_on_their_way_when_their_worker_is_killed_are_used(workers, tmp_
     runs = list(appended(path))
     assert set(map(int, runs)) == set(range(2000))
     assert all(runs.count(number) <= 2 for number in set(runs))
+
+
+def test_the_news_of_a_death_that_overtakes_the_last_reply_does_not_cost_it():
+    # The driver holds the interpreter while its workers reply and die. Then it finds the replies and the news of the
+    # deaths in its inbox, in any order; also those of workers from which it has never heard before.
+    run(
+        """
+        import ctypes
+        ray.init(num_cpus=2)
+        root = os.environ["MINIRAY_TMPDIR"]
+
+        @ray.remote(max_retries=0)
+        def reply_and_die(number):
+            import threading
+            from miniray.processes import current
+
+            executor = current.core_or_none().executor
+
+            def die():
+                wait_for(lambda: executor._running is None)
+                time.sleep(0.02)  # while ZeroMQ sends the reply
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            threading.Thread(target=die, daemon=True).start()
+            note(root + f"/started-{number}", os.getpid())
+            wait_for(lambda: os.path.exists(root + f"/go-{number}"), 30)
+            return os.getpid()
+
+        sleep_without_letting_go = ctypes.PyDLL(None).usleep
+        for number in range(12):
+            refs = [reply_and_die.remote(number) for _ in range(2)]
+            wait_for(lambda: len(appended(root + f"/started-{number}")) == 2)
+            note(root + f"/go-{number}", "x")
+            pids = [int(line) for line in appended(root + f"/started-{number}")]
+            sleep_without_letting_go(150_000)  # if they need longer, the test is only milder
+            wait_for(lambda: all(is_gone(pid) for pid in pids))
+            assert sorted(ray.get(refs, timeout=20)) == sorted(pids)
+        """
+    )
