@@ -162,18 +162,26 @@ class UniqueID(_RandomID):
 
 
 class NodeID(UniqueID):
+    """A node."""
+
     __slots__ = ()
 
 
 class WorkerID(UniqueID):
+    """A worker or driver process."""
+
     __slots__ = ()
 
 
 class FunctionID(UniqueID):
+    """A remote function, as it was exported."""
+
     __slots__ = ()
 
 
 class ActorClassID(UniqueID):
+    """An actor class, as it was exported."""
+
     __slots__ = ()
 
 

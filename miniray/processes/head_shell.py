@@ -37,8 +37,8 @@ from miniray.messages.startup import HeadReady
 from miniray.processes.head_actors import Actors
 from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
-from miniray.processes.head_memory import Memory
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
+from miniray.processes.head_memory import Memory
 from miniray.processes.head_startup import Startup
 from miniray.processes.head_workers import WorkerStarter
 from miniray.processes.trace import install_trace

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 #: Bytes up to which a value travels inside messages (Ray's `max_direct_call_object_size`).
 INLINE_LIMIT = 100 * 1024
 
-_EARLIER_SESSION = "{!r} belongs to an earlier session, which was shut down: its object is gone. Create it again in the present session."
+_EARLIER_SESSION = (
+    "{!r} belongs to an earlier session, which was shut down: its object is gone. Create it again in the present "
+    "session."
+)
 
 _new_ref = ObjectRef.__new__
 

@@ -1,7 +1,62 @@
-"""Row 5: what stands on the public API alone, under the names of `ray.util`."""
+"""Row 5: what stands on the public API alone, under the names of `ray.util`. Each part is loaded when it is first
+asked for.
+"""
 
-from miniray.util.check_serialize import inspect_serializability
-from miniray.util.node_ip import get_node_ip_address
-from miniray.util.serialization import deregister_serializer, register_serializer
+from __future__ import annotations
 
-__all__ = ["deregister_serializer", "get_node_ip_address", "inspect_serializability", "register_serializer"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from miniray.util.actor_pool import ActorPool
+    from miniray.util.check_serialize import inspect_serializability
+    from miniray.util.completion import as_completed, map_unordered
+    from miniray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
+    from miniray.util.named_actors import list_named_actors
+    from miniray.util.node_ip import get_node_ip_address
+    from miniray.util.serialization import deregister_serializer, register_serializer
+
+#: Where each name is.
+_HOME = {
+    "ActorPool": "actor_pool",
+    "as_completed": "completion",
+    "deregister_serializer": "serialization",
+    "disable_log_once_globally": "debug",
+    "enable_periodic_logging": "debug",
+    "get_node_ip_address": "node_ip",
+    "inspect_serializability": "check_serialize",
+    "list_named_actors": "named_actors",
+    "log_once": "debug",
+    "map_unordered": "completion",
+    "register_serializer": "serialization",
+}
+#: Modules that are there without an import of their own, as in Ray, where `ray.util` has imported them.
+_MODULES = frozenset({"actor_pool", "check_serialize", "debug", "serialization"})
+
+__all__ = [
+    "ActorPool",
+    "as_completed",
+    "deregister_serializer",
+    "disable_log_once_globally",
+    "enable_periodic_logging",
+    "get_node_ip_address",
+    "inspect_serializability",
+    "list_named_actors",
+    "log_once",
+    "map_unordered",
+    "register_serializer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_MODULES})
