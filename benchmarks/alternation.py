@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 
+from benchmarks import whole_process
 from benchmarks.claims import Claim, NotHere, Size
-from benchmarks.engines import Engine, Failed, measure_in_session
+from benchmarks.engines import Engine, Failed, measure_in_session, script
 from benchmarks.results import Results
 
 
@@ -31,6 +32,9 @@ def run_trials(
     results = Results(quick=quick)
     for engine in engines:
         results.engines[engine.name] = {"version": engine.version, "python": engine.python_version}
+    for engine in engines:
+        say(f"{engine.name}: a first session, which leaves the bytecode of all modules on disk")
+        engine.run(script(engine, whole_process.BODY))
     limits_runner = engines[0]
     for trial in range(trials):
         say(f"trial {trial + 1} of {trials}: limits")

@@ -26,7 +26,8 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }
-_NOT_FOR_CHILDREN = ("RAY_ADDRESS", "MINIRAY_ADDRESS", "MINIRAY_TRACE", "MINIRAY_STRICT")
+#: Without bytecode on disk every process would compile what it imports, which no installed package does.
+_NOT_FOR_CHILDREN = ("RAY_ADDRESS", "MINIRAY_ADDRESS", "MINIRAY_TRACE", "MINIRAY_STRICT", "PYTHONDONTWRITEBYTECODE")
 
 
 class Failed(Exception):
