@@ -34,6 +34,8 @@ PLUMBING = {
         "options",
     ),
     *("refs", "task_errors", "version", "cli", "compat.shim", "__main__"),
+    *(f"util.{name}" for name in ("channel_actor", "completion", "line_service", "named_actors", "node_ip")),
+    *(f"util.{name}" for name in ("process_watch", "waiting_line")),
 }
 INNER = ROWS | PLUMBING
 WIDTH = 100  # of a signature in one line

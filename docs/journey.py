@@ -103,15 +103,15 @@ class Sent:
 # ---- recording ----
 
 
-def record() -> list[str]:
-    """The lines of the trace, sorted by time."""
+def record(program: Path = PROGRAM, until: str = LAST, times: int = 1) -> list[str]:
+    """The lines of the trace of a program, sorted by time. It is over when the logs show so many messages `until`."""
     with tempfile.TemporaryDirectory(prefix="mrj-", dir="/tmp") as directory:
         environment = {**os.environ, "MINIRAY_TRACE": "1", "MINIRAY_TMPDIR": directory, "PYTHONPATH": _python_path()}
         for name in ("RAY_ADDRESS", "MINIRAY_ADDRESS", "MINIRAY_TRACE_ORIGIN"):
             environment.pop(name, None)
         logs = Path(directory) / "logs"
         done = subprocess.run(
-            [sys.executable, __file__, "--traced", str(logs)],
+            [sys.executable, __file__, "--traced", str(program), str(logs), until, str(times)],
             cwd=directory,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -119,8 +119,8 @@ def record() -> list[str]:
             encoding="utf-8",
             timeout=50,
         )
-        if done.returncode or done.stdout.splitlines()[-1:] != ["49"]:
-            sys.exit(f"{PROGRAM.name} failed:\n{done.stdout}{done.stderr}")
+        if done.returncode:
+            sys.exit(f"{program.name} failed:\n{done.stdout}{done.stderr}")
         text = done.stderr + "".join(path.read_text("utf-8", "replace") for path in sorted(logs.glob("*.err")))
     found = {line.strip(): float(match[1]) for line in text.splitlines() if (match := LINE.match(line))}
     return sorted(found, key=lambda line: found[line])
@@ -133,16 +133,16 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, [str(package.parent), os.environ.get("PYTHONPATH", "")]))
 
 
-def run_traced(logs: Path) -> None:
+def run_traced(program: Path, logs: Path, until: str, times: int) -> None:
     """In the process that is traced: run the program, and save the logs before the session goes, with its directory."""
     import miniray
 
-    runpy.run_path(str(PROGRAM), run_name="__main__")
+    runpy.run_path(str(program), run_name="__main__")
     directory = Path(miniray.init(ignore_reinit_error=True).address_info["session_dir"]) / "logs"
     deadline = time.monotonic() + 30
-    while f"{LAST}(" not in (directory / "head.err").read_text("utf-8", "replace"):
+    while sum(path.read_text("utf-8", "replace").count(f" {until}(") for path in directory.glob("*.err")) < times:
         if time.monotonic() > deadline:
-            sys.exit(f"the head has never got a {LAST}")
+            sys.exit(f"there were no {times} {until}")
         time.sleep(0.02)
     shutil.copytree(directory, logs)
 
@@ -150,24 +150,31 @@ def run_traced(logs: Path) -> None:
 # ---- reading ----
 
 
-def messages(lines: list[str]) -> list[Sent]:
-    """The messages of the journey, in order."""
+def pair(lines: list[str]) -> list[Sent]:
+    """The messages in the order of leaving; sender and receiver with their process numbers, the fields as printed."""
     parsed = [match for line in lines if (match := LINE.match(line))]
     # A process is called by its id until it has said who it is: the arrival of the same message tells.
-    arrivals: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    arrivals: dict[tuple[str, str, str], list[str]] = {}
     for match in parsed:
         _, me, pid, arrow, other, kind, fields = match.groups()
         if arrow == "<-":
-            arrivals.setdefault((other, kind, fields), []).append((me, pid))
+            arrivals.setdefault((other, kind, fields), []).append(f"{me} {pid}")
     found = []
     for match in parsed:
         when, me, pid, arrow, _, kind, fields = match.groups()
-        if arrow == "<-" or kind in BESIDE:
-            continue
-        waiting = arrivals.get((f"{me} {pid}", kind, fields))
-        if waiting:
-            receiver, _ = waiting.pop(0)
-            found.append(Sent(float(when), me, receiver, kind, _stable(kind, fields)))
+        if arrow == "->" and kind not in BESIDE:
+            waiting = arrivals.get((f"{me} {pid}", kind, fields))
+            if waiting:
+                found.append(Sent(float(when), f"{me} {pid}", waiting.pop(0), kind, fields))
+    return found
+
+
+def messages(lines: list[str]) -> list[Sent]:
+    """The messages of the journey, in order."""
+    found = [
+        Sent(sent.when, sent.sender.split()[0], sent.receiver.split()[0], sent.kind, _stable(sent.kind, sent.fields))
+        for sent in pair(lines)
+    ]
     return _in_order(found)
 
 
@@ -219,10 +226,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the messages are others")
     parser.add_argument("--raw", action="store_true", help="print the trace, and write nothing")
-    parser.add_argument("--traced", type=Path, metavar="DIRECTORY", help=argparse.SUPPRESS)
+    parser.add_argument("--traced", nargs=4, metavar=("PROGRAM", "LOGS", "UNTIL", "TIMES"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.traced:
-        run_traced(given.traced)
+        program, logs, until, times = given.traced
+        run_traced(Path(program), Path(logs), until, int(times))
         return
     lines = record()
     if given.raw:
