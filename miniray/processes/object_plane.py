@@ -427,8 +427,8 @@ class ObjectPlane:
             self._report_unhandled(payload)
 
     def _report_unhandled(self, payload: Payload) -> None:
-        """Nobody ever looked at an error: say so (in the thread of callbacks), unless it is a cancellation or the
-        end.
+        """Nobody ever looked at the error of a task: say so (in the thread of callbacks). As in Ray, the deaths of
+        actors and cancellations are not meant, nor anything at the end of the session.
         """
         core = self._core
         if core.closed or core.leaving is not None or core.head_lost or _unhandled_ignored():
@@ -437,7 +437,8 @@ class ObjectPlane:
         def report() -> None:
             assert payload.data is not None
             error = from_wire(payload.data)
-            if not isinstance(error, exceptions.TaskCancelledError):
+            failed = isinstance(error, (exceptions.RayTaskError, exceptions.WorkerCrashedError))
+            if failed and not isinstance(error, exceptions.TaskCancelledError):
                 text = f"Unhandled error (suppress with 'RAY_IGNORE_UNHANDLED_ERRORS=1'): {error}"
                 user_log.say(user_log.ERROR, text)
 
