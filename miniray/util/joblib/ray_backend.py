@@ -99,12 +99,13 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> Any:
         """Run a batch of calls in the worker that has the least to do; call `callback` with the ref."""
-        index = self._loads.index(min(self._loads))
-        self._loads[index] += 1
+        loads = self._loads
+        index = loads.index(min(loads))
+        loads[index] += 1
         ref = self._actors[index].run.remote(self._with_shared_arguments(func))
 
         def done(_result: Any) -> None:
-            self._loads[index] -= 1
+            loads[index] -= 1
             if callback is not None:
                 callback(ref)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -37,13 +38,21 @@ class _PoolActor:
     """One process of a pool."""
 
     def __init__(self, initializer: Callable[..., Any] | None, initargs: Iterable[Any]) -> None:
+        self._initialized: dict[str, Any] = {}
         if initializer is not None:
+            names = _own_globals(initializer)
+            before = dict(names)
             initializer(*initargs)
+            self._initialized = {
+                name: value for name, value in names.items() if name not in before or before[name] is not value
+            }
 
     def ping(self) -> None:
         """Answered once the initializer is through."""
 
     def run_chunk(self, func: Callable[..., Any], how: int, items: list[Any]) -> list[Any]:
+        if self._initialized:
+            _own_globals(func).update(self._initialized)
         results: list[Any] = []
         for item in items:
             try:
@@ -57,6 +66,16 @@ class _PoolActor:
             except Exception as error:
                 results.append(_Raised(error))
         return results
+
+
+def _own_globals(function: Any) -> dict[str, Any]:
+    """The global names of a function that came by value, as those of a script do: with each function comes a copy of
+    those that it uses. What the initializer sets there is carried over to the functions that follow it.
+    """
+    names = getattr(function, "__globals__", None)
+    if names is None or names is getattr(sys.modules.get(function.__module__), "__dict__", None):
+        return {}
+    return names  # type: ignore[no-any-return]
 
 
 class AsyncResult:
