@@ -11,11 +11,10 @@ Rules
 * PUSH does not report a dead peer and would reconnect for ever: `forget` closes the socket of a dead peer with linger
   0.
 
-The leader blocks inside ``recv`` itself, not in a poll over several descriptors: `select.poll` over ZeroMQ's descriptor
-makes a round trip a quarter slower (measured with `benchmarks/waiting.py`; `zmq.Poller` costs nothing there that can be
-told from noise, but the inbox would still not be the only thing to wait for, see docs/decisions). Another thread of
-the process wakes the leader by a message through an ``inproc`` socket that ends in the same inbox; the life line has
-a thread of its own (`system.lifeline`).
+The leader blocks inside ``recv`` itself, not in a poll over several descriptors (`select.poll` over ZeroMQ's makes a
+round trip a quarter slower, by `benchmarks/waiting.py`; `zmq.Poller` does not, see docs/decisions/0001-block-in-recv.md).
+Another thread of the process wakes the leader by a message through an ``inproc`` socket that ends in the same inbox;
+the life line has a thread of its own (`system.lifeline`).
 
 A limit: a signal interrupts the system call under `recv`, and pyzmq begins it anew, with the whole timeout. A program
 that gets signals more often than its timeouts are long (an interval timer of the wall clock) waits until they stop.
