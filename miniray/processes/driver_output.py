@@ -14,12 +14,28 @@ from typing import Any
 
 from miniray.messages.control import Warn, WorkerDied
 from miniray.messages.tasks import LogLines
-from miniray.state_machines.log_deduplicator import LogDeduplicator
+from miniray.state_machines.log_deduplicator import WINDOW, LogDeduplicator
 from miniray.system import user_log
 
 _STOP = object()
 #: Bytes of a dead worker's log file that are printed at most.
 LAST_WORDS = 1 << 20
+
+
+def _deduplicator() -> LogDeduplicator | None:
+    """As Ray's RAY_DEDUP_LOGS variables want it."""
+    environment = os.environ
+    if environment.get("RAY_DEDUP_LOGS", "1").lower() in ("0", "false"):
+        return None
+    allow, skip = (environment.get(f"RAY_DEDUP_LOGS_{name}_REGEX") for name in ("ALLOW", "SKIP"))
+    if allow or skip:
+        import re  # only for who sets one of them
+
+    return LogDeduplicator(
+        float(environment.get("RAY_DEDUP_LOGS_AGG_WINDOW_S") or WINDOW),
+        re.compile(allow).search if allow else None,
+        re.compile(skip).search if skip else None,
+    )
 
 
 class DriverOutput:
@@ -33,9 +49,7 @@ class DriverOutput:
         self._stopped = False
         #: by process and stream: how much of its log file was printed, and the name it was printed under
         self._told: dict[tuple[int, bool], tuple[int, str]] = {}
-        self._deduplicator = (
-            LogDeduplicator() if os.environ.get("RAY_DEDUP_LOGS", "1").lower() not in ("0", "false") else None
-        )
+        self._deduplicator = _deduplicator()
 
     def lines(self, message: LogLines) -> None:
         """Lines came from a worker (called by the leader)."""

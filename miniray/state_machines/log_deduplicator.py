@@ -1,87 +1,125 @@
 """Folds lines that many workers print alike: the first is shown at once, the others are counted and shown later.
 
-Two lines are alike when they differ in numbers only. The window is 5 seconds, as in Ray (`RAY_DEDUP_LOGS`). Lines of
-the same process are never folded: a program that prints the same line twice on purpose sees it twice.
+The rules (Ray's)
+-----------------
+* Two lines are alike when they differ in words that contain a digit, and in spaces, only. A line of nothing but such
+  words is like no other.
+* While one process alone has printed a line, each copy is shown: a program that prints the same line twice on purpose
+  sees it twice. As soon as a second process has, all further copies are counted.
+* When the window is over (5 s after the first copy), the last copy is shown: with "[repeated Nx across cluster]" if
+  there were several, and then the counting goes on; bare if there was one, and then the next copy is a first one
+  again.
+* stdout and stderr are apart.
+
+Ray ends windows only when some new line arrives; here they end in time.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from miniray.messages.tasks import LogLines
 
+#: seconds
 WINDOW = 5.0
 
-_NUMBERS = re.compile(r"(?:0x[0-9a-fA-F]+|\d+)")
-
+_GREEN, _RESET = "\x1b[32m", "\x1b[0m"
 _HINT = (
-    " [repeated {count}x across cluster] (Ray deduplicates logs by default. Set RAY_DEDUP_LOGS=0 to disable log "
-    "deduplication, or see https://docs.ray.io/en/master/ray-observability/user-guides/configure-logging.html"
-    "#log-deduplication for more options.)"
+    " (Ray deduplicates logs by default. Set RAY_DEDUP_LOGS=0 to disable log deduplication, or see "
+    "https://docs.ray.io/en/master/ray-observability/user-guides/configure-logging.html#log-deduplication "
+    "for more options.)"
 )
+
+Shown = tuple[LogLines, list[str]]
 
 
 class _Seen:
-    __slots__ = ("count", "last", "pids", "since")
+    """Copies of one line within one window."""
 
-    def __init__(self, now: float, pid: int) -> None:
+    __slots__ = ("count", "last", "message", "pids", "since")
+
+    def __init__(self, now: float, message: LogLines) -> None:
         self.since = now
-        self.pids = {pid}
+        self.pids = {message.pid}
         self.count = 0
-        self.last: tuple[LogLines, str] | None = None
+        self.message = message
+        self.last = ""
+
+
+def pattern_of(line: str) -> str:
+    """What alike lines have in common: their words without digits."""
+    words = line.split()
+    if any(map(str.isdecimal, line)):
+        words = [word for word in words if not any(map(str.isdecimal, word))]
+    return " ".join(words)
 
 
 class LogDeduplicator:
-    """Decides which lines are shown now, and which are folded into a later "[repeated Nx across cluster]"."""
+    """Decides which lines are shown now, and which are folded into a later "[repeated Nx across cluster]".
 
-    def __init__(self, window: float = WINDOW) -> None:
+    Args:
+        window: seconds (`RAY_DEDUP_LOGS_AGG_WINDOW_S`).
+        allow: whether a line is exempt (`RAY_DEDUP_LOGS_ALLOW_REGEX`).
+        skip: whether a line is not shown at all (`RAY_DEDUP_LOGS_SKIP_REGEX`).
+    """
+
+    def __init__(
+        self,
+        window: float = WINDOW,
+        allow: Callable[[str], object] | None = None,
+        skip: Callable[[str], object] | None = None,
+    ) -> None:
         self._window = window
-        self._seen: dict[tuple[str, bool], _Seen] = {}
+        self._allow = allow
+        self._skip = skip
+        self._seen: dict[tuple[str, bool], _Seen] = {}  #: oldest window first
         self._hint_shown = False
 
-    def receive(self, message: LogLines, now: float) -> Iterator[tuple[LogLines, list[str]]]:
-        """New lines of one worker: yields what to show now."""
+    def receive(self, message: LogLines, now: float) -> Iterator[Shown]:
+        """New lines of one worker: yields what to show now. Call `flush` afterwards."""
         shown: list[str] = []
         for line in message.lines:
-            key = (_NUMBERS.sub("0", line), message.stderr)
-            seen = self._seen.get(key)
-            if seen is None or now >= seen.since + self._window:
-                if seen is not None:
-                    yield from self._close(seen)
-                self._seen[key] = _Seen(now, message.pid)
+            if self._allow is not None and self._allow(line):
                 shown.append(line)
-            elif seen.pids == {message.pid}:
+                continue
+            if self._skip is not None and self._skip(line):
+                continue
+            key = (pattern_of(line), message.stderr)
+            seen = self._seen.get(key)
+            if seen is None:
+                if key[0]:
+                    self._seen[key] = _Seen(now, message)
+                shown.append(line)
+                continue
+            seen.pids.add(message.pid)
+            if len(seen.pids) == 1:
                 shown.append(line)
             else:
-                seen.pids.add(message.pid)
                 seen.count += 1
-                seen.last = (message, line)
-                continue
-            self._seen[key].pids.add(message.pid)
+                seen.message, seen.last = message, line
         if shown:
             yield message, shown
 
     def next_wake(self) -> float | None:
-        """When `flush` has something to show next; None: never."""
-        return min((seen.since + self._window for seen in self._seen.values() if seen.count), default=None)
+        """When `flush` has something to do next; None: never."""
+        for seen in self._seen.values():
+            return seen.since + self._window
+        return None
 
-    def flush(self, now: float, everything: bool = False) -> Iterator[tuple[LogLines, list[str]]]:
+    def flush(self, now: float, everything: bool = False) -> Iterator[Shown]:
         """Close the windows that are over: yields the folded lines."""
-        over = [key for key, seen in self._seen.items() if everything or now >= seen.since + self._window]
-        for key in over:
-            yield from self._close(self._seen.pop(key))
+        for key, seen in list(self._seen.items()):
+            if not everything and now < seen.since + self._window:
+                return
+            del self._seen[key]
+            if seen.count > 1:
+                yield seen.message, [seen.last + self._suffix(seen.count)]
+                seen.since, seen.count = now, 0
+                self._seen[key] = seen
+            elif seen.count:
+                yield seen.message, [seen.last]
 
-    def _close(self, seen: _Seen) -> Iterator[tuple[LogLines, list[str]]]:
-        if seen.last is None:
-            return
-        message, line = seen.last
-        if seen.count == 1:
-            suffix = ""
-        elif self._hint_shown:
-            suffix = f" [repeated {seen.count}x across cluster]"
-        else:
-            self._hint_shown = True
-            suffix = _HINT.format(count=seen.count)
-        seen.last = None
-        yield message, [line + suffix]
+    def _suffix(self, count: int) -> str:
+        hint = "" if self._hint_shown else _HINT
+        self._hint_shown = True
+        return f"{_GREEN} [repeated {count}x across cluster]{hint}{_RESET}"
