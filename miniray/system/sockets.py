@@ -12,7 +12,7 @@ Rules
   0.
 
 The leader blocks inside ``recv`` itself, not in a poll over several descriptors (`select.poll` over ZeroMQ's makes a
-round trip a quarter slower, by `benchmarks/waiting.py`; `zmq.Poller` does not, see docs/decisions/0001-block-in-recv.md).
+round trip a quarter slower, by `benchmarks/waiting.py`; `zmq.Poller` does not: docs/decisions/0001-block-in-recv.md).
 Another thread of the process wakes the leader by a message through an ``inproc`` socket that ends in the same inbox;
 the life line has a thread of its own (`system.lifeline`).
 
