@@ -61,6 +61,19 @@ class _Countdown(Waiter):
             self.finish()
 
 
+class HeldEntries(list[ObjectEntry]):
+    """The entries of the refs inside a value. It holds those refs, until somebody has counted the entries.
+
+    A `__reduce__` may make a ref that nobody else holds, and that would be gone when the pickling is.
+    """
+
+    __slots__ = ("refs",)
+
+    def __init__(self, refs: list[ObjectRef[Any]]) -> None:
+        super().__init__([ref._entry for ref in refs])
+        self.refs = refs
+
+
 class ObjectPlane:
     """The objects of one core worker: the runtime behind its `ObjectRef`s, and the port of its reference counter."""
 
@@ -187,7 +200,7 @@ class ObjectPlane:
             entry = self.counter.own(object_id)
             entry.payload = payload
             if inner:
-                self.counter.contain_local(entry, inner)
+                self.counter.contain_local(entry, list(inner))
             return self.make_ref(entry)
 
     def to_payload(self, serialized: SerializedObject) -> tuple[Payload, list[ObjectEntry] | None]:
@@ -195,7 +208,7 @@ class ObjectPlane:
         contained = None
         inner = None
         if serialized.contained:
-            inner = [ref._entry for ref in serialized.contained]
+            inner = HeldEntries(serialized.contained)
             contained = [Handover(entry.object_id, self.owner_of(entry)) for entry in inner]
         if serialized.total_size <= INLINE_LIMIT:
             return Payload(serialized.kind, serialized.to_bytes(), None, contained), inner

@@ -140,20 +140,21 @@ class TaskRunner:
         """
         values = split_returns(result, push.num_returns)
         returns: list[Payload] = []
-        pinned: list[ObjectEntry] = []
+        inside: list[list[ObjectEntry]] = []
         try:
             for value in values:
                 payload, inner = self._core.objects.to_payload(serialize(value))
                 returns.append(payload)
                 if inner:
-                    pinned += inner
+                    inside.append(inner)  # as it is: it holds the refs
         except BaseException:
             with self._core.lock:
                 for payload in returns:
                     self._core.objects.discard(payload)
             raise
         reply = TaskReply(push.task_id, tasks.FINISHED, returns, 0.0, attempt=push.attempt)
-        if pinned:
+        if inside:
+            pinned = [entry for inner in inside for entry in inner]
             with self._core.lock:
                 for entry in pinned:
                     entry.submitted += 1

@@ -244,6 +244,31 @@ def test_a_ref_kept_out_of_a_top_level_argument_is_kept_alive() -> None:
     world.check_that_nothing_is_left()
 
 
+class PutsItselfWhenPickled:
+    """Pickling makes the only ref to an object, which is gone before the call is under way."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    def __reduce__(self) -> Any:
+        return list, ([self.process.put(None)],)
+
+
+def test_a_ref_that_pickling_made_lives_as_an_argument_and_inside_an_object() -> None:
+    world = warm_world(3)
+    caller = world.processes[0]
+    for process in world.processes:
+        process.refs.clear()
+    caller.submit(("keep",), [PutsItselfWhenPickled(caller)])
+    caller.refs.append(caller.put([PutsItselfWhenPickled(caller)]))
+    caller.settle()
+    world.drain()
+    assert sum(len(process.refs) for process in world.processes) == 2
+    world.check_that_nothing_was_freed_early()
+    assert len(refs_in(caller.get(caller.refs[0]))) == 1
+    world.check_that_nothing_is_left()
+
+
 # -- the counter by itself -------------------------------------------------------------------------------------------
 
 
