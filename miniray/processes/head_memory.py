@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 
 #: seconds that others have to give back what they do not need
 TRIM_WITHIN = 1.0
+#: how often they are asked, and the seconds in between: news of freed objects may still be on its way to them
+ROUNDS = 3
+PAUSE = 0.02
 
 
 class Waiting:
     """A reservation that does not fit yet."""
 
-    __slots__ = ("message", "others", "sender")
+    __slots__ = ("message", "others", "rounds", "sender")
 
-    def __init__(self, sender: bytes, message: control.ReserveMemory, others: set[bytes]) -> None:
+    def __init__(self, sender: bytes, message: control.ReserveMemory) -> None:
         self.sender = sender
         self.message = message
-        self.others = others  #: who has not answered yet
+        self.others: set[bytes] = set()  #: who has not answered yet
+        self.rounds = 0
 
 
 class Memory:
@@ -49,19 +53,29 @@ class Memory:
         if node is None:
             head.reply(sender, message.request_id, "This node is gone.", "ObjectStoreFullError")
         elif not self._grant(sender, message, node):
-            others = {
-                member.worker_id
-                for member in head.members.values()
-                if member.reserved and member.worker_id != sender and member.node_id == message.node_id
-            }
-            if not others or not message.patient:
+            if not message.patient:
                 self._refuse(sender, message, node)
                 return
-            waiting = Waiting(sender, message, others)
+            waiting = Waiting(sender, message)
             self._waiting.append(waiting)
-            for other in others:
-                head.post(other, control.TrimMemory())
             head.call_at(head.now + TRIM_WITHIN, lambda: self._give_up(waiting))
+            self._ask(waiting)
+
+    def _ask(self, waiting: Waiting) -> None:
+        """Ask all others on the node for what they do not need."""
+        head = self._head
+        if waiting not in self._waiting:
+            return
+        waiting.rounds += 1
+        waiting.others = {
+            member.worker_id
+            for member in head.members.values()
+            if member.reserved and member.worker_id != waiting.sender and member.node_id == waiting.message.node_id
+        }
+        if not waiting.others:
+            self._give_up(waiting)
+        for other in waiting.others:
+            head.post(other, control.TrimMemory())
 
     def _grant(self, sender: bytes, message: control.ReserveMemory, node: Node) -> bool:
         if node.store_used + message.size > node.store_limit:
@@ -89,6 +103,9 @@ class Memory:
             node = self._head.gcs.nodes.get(waiting.message.node_id)
             if node is None or self._grant(waiting.sender, waiting.message, node):
                 self._waiting.remove(waiting)
+            elif not waiting.others and waiting.rounds < ROUNDS:
+                waiting.others.add(waiting.sender)  # nobody: so that it is not looked at again before it asks
+                self._head.call_at(self._head.now + PAUSE, lambda waiting=waiting: self._ask(waiting))  # type: ignore[misc]
             elif not waiting.others:
                 self._give_up(waiting)
 

@@ -226,6 +226,7 @@ class ObjectPlane:
         """Return memory that serves no object to the quota: so many bytes, or all."""
         with self._core.lock:
             self.drain()
+            self._core.flush()  # the writers of what was freed give back theirs
         if self._store is not None:
             self._store.collect()
             self._store.trim(size)

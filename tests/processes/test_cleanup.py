@@ -39,7 +39,7 @@ def test_nothing_is_left_when_a_driver_ends_by(ending, code):
         if ending == "raise ValueError('the end')":
             assert "".join(program.err).count("Traceback") == 1, program.report()
         elif code in (0, 3, 4):
-            assert program.err == []
+            assert [line for line in program.err if "Started a local Ray instance." not in line] == []
 
 
 def test_nothing_is_left_when_a_driver_ends_while_tasks_run_and_wait():
@@ -78,6 +78,8 @@ def test_a_script_without_a_guard_runs_once():
     assert out.count("the script runs") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_a_hundred_sessions_in_one_process_leak_nothing():
     run(
         """
@@ -109,7 +111,7 @@ def test_a_hundred_sessions_in_one_process_leak_nothing():
         grown = me.memory_info().rss - memory
         assert grown < 6_000_000, f"{grown} bytes more"
         """,
-        timeout=50,
+        timeout=110,
     )
 
 
