@@ -30,6 +30,7 @@ class Program:
     bullets: tuple[str, ...]
     function: ProgramFunction
     fresh: bool
+    alone: bool
     python_specific: bool
     since: tuple[int, int]
     deviates: str | None
@@ -59,20 +60,22 @@ class ProgramFile:
 def program(
     *bullets: str,
     fresh: bool = False,
+    alone: bool = False,
     python_specific: bool = False,
     since: tuple[int, int] = (3, 10),
     deviates: str | None = None,
 ) -> Callable[[ProgramFunction], ProgramFunction]:
     """Makes a function a program that stands for these bullets (keys of `bullets.py`).
 
-    `python_specific`: the answer holds texts that Python itself words differently from version to version; it is
-    compared only where the Python is the one that the answer was recorded with. `since`: the first Python that can run
-    it. `deviates`: a documented, wanted
-    difference, and its reason; miniray's own answer then stands beside Ray's, and miniray is held to that.
+    `fresh`: it has a process of its own and starts its session itself; `alone`: and no other session of this run may be
+    there meanwhile. `python_specific`: the answer holds texts that Python itself words differently from version to
+    version; it is compared only where the Python is the one that the answer was recorded with. `since`: the first
+    Python that can run it. `deviates`: a documented, wanted difference, and its reason; miniray's own answer then
+    stands beside Ray's, and miniray is held to that.
     """
 
     def mark(function: ProgramFunction) -> ProgramFunction:
-        entry = Program(function.__name__, bullets, function, fresh, python_specific, since, deviates)
+        entry = Program(function.__name__, bullets, function, fresh or alone, alone, python_specific, since, deviates)
         function.__differential_program__ = entry  # type: ignore[attr-defined]
         return function
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +94,21 @@ def run_file(
     """
     file = program_file(name)
     chosen = [entry for entry in file.programs if only is None or entry.name in only]
-    groups = [[entry.name] for entry in chosen if entry.fresh]
     shared = [entry.name for entry in chosen if not entry.fresh]
-    if shared:
-        groups.insert(0, shared)
     answers: dict[str, Answer] = {}
-    for group in groups:
+
+    def run_until_answered(group: list[str]) -> None:
         waiting = group
         while waiting:
-            answers |= run_group(engine, name, waiting, log, verbose, limit)
+            answers.update(run_group(engine, name, waiting, log, verbose, limit))
             waiting = [program for program in waiting if program not in answers]
+
+    # Starting Ray is mostly waiting, so that two starts at a time take little more than one.
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run_until_answered, [shared] + [[e.name] for e in chosen if e.fresh and not e.alone]))
+    for entry in chosen:
+        if entry.alone:
+            run_until_answered([entry.name])
     return {entry.name: answers[entry.name] for entry in chosen}
 
 

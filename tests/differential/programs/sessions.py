@@ -226,7 +226,7 @@ def environment_variables_name_the_address(ray):
     return [script_lines(ray, source, env=address), script_lines(ray, auto, env=address)]
 
 
-@program("init/address-invalid", fresh=True)
+@program("init/address-invalid", alone=True)
 def addresses_where_nobody_is(ray):
     return [
         outcome(lambda: bool(ray.init("auto", **QUIET)), text="none"),
