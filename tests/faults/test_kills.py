@@ -260,9 +260,12 @@ def spawn():
     return subprocess.Popen(["sleep", "60"]).pid
 
 print("child", ray.get(spawn.remote()), flush=True)
+wait_for(lambda: os.path.exists(os.environ["MINIRAY_TMPDIR"] + "/go"))
 """
     ) as program:
         child = int(program.read("child"))
         # For a moment after its exec the environment of a process, by which it is known, reads as empty.
         wait_for(lambda: child in program.processes())
+        with open(os.path.join(program.root, "go"), "w"):
+            pass
         program.succeed()
