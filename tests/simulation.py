@@ -330,6 +330,11 @@ class World:
                 return
         raise AssertionError("the processes never come to rest")
 
+    def close(self) -> None:
+        """End the threads that the processes have started."""
+        for process in self.processes:
+            process.core.objects.close()
+
     # -- what must hold ----------------------------------------------------------------------------------------------
 
     def check_that_nothing_was_freed_early(self) -> None:
@@ -355,7 +360,10 @@ class World:
         """Once the programs hold nothing and all is quiet, the tables are empty."""
         for process in self.processes:
             process.refs.clear()
-        self.drain()
+        try:
+            self.drain()
+        finally:
+            self.close()
         left = [line for process in self.living for line in process.leftovers()]
         assert not left, "leaked:\n  " + "\n  ".join(left)
 

@@ -166,13 +166,22 @@ class Programs(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            self.world.drain()
-            self.world.check_that_nothing_was_freed_early()
-            self.world.check_that_nothing_is_left()
+            try:
+                self.world.drain()
+                self.world.check_that_nothing_was_freed_early()
+                self.world.check_that_nothing_is_left()
+            finally:
+                self.world.close()
 
 
 class ProgramsThatDie(Programs):
     deaths = True
+
+
+@pytest.fixture(autouse=True)
+def silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors that no program asks for are what these tests make."""
+    monkeypatch.setenv("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 
 
 def search(
