@@ -6,7 +6,8 @@ The rules
   behind it. Calls to a concurrent actor (async, threaded) are sent as soon as their arguments are ready.
 * A call gets its sequence number when it is sent, so that cancelled calls leave no gap. Numbers begin anew with each
   incarnation of the actor.
-* At most `WINDOW` calls are unanswered on the wire; the rest waits here. So a slow actor's inbox stays small.
+* At most `WINDOW` calls are unanswered on the wire; the rest waits here. So a slow actor's inbox stays small. The
+  window of a concurrent actor is `CONCURRENT_WINDOW`: there, calls that wait for a later call must not hold it back.
 * When the actor's process is gone: what was unanswered is sent again to the next incarnation if its
   `max_task_retries` allow, in the old order and before everything else. Otherwise it fails, once it is known whether
   the actor came back or is dead. Calls without retries that are made while the actor restarts fail at once; when it
@@ -25,6 +26,7 @@ from miniray.state_machines.reference_counter import ObjectEntry
 
 #: Calls that may be unanswered on the wire.
 WINDOW = 1000
+CONCURRENT_WINDOW = 100_000
 
 
 class ActorCall:
@@ -138,7 +140,8 @@ class ActorClient:
         """Send what can be sent."""
         queue = self.queue
         in_flight = self.in_flight
-        while queue and len(in_flight) < WINDOW:
+        window = WINDOW if self.ordered else CONCURRENT_WINDOW
+        while queue and len(in_flight) < window:
             call = queue[0]
             if call.cancelled:
                 queue.popleft()
