@@ -434,11 +434,6 @@ _succeeded = TaskRunner.succeeded
 
 EARLY = {
     "a worker does not register what it keeps": (TaskRunner, "note_kept", nothing),
-    "arguments are unpinned before what was kept is registered": (
-        TaskPlane,
-        "release_pins_of",
-        release_pins_of_at_once,
-    ),
     "refs inside a result are not pinned": (TaskRunner, "succeeded", reply_without_pins),
 }
 LEAKS = {
@@ -455,3 +450,9 @@ def test_the_search_finds_a_planted_bug(kind: str, name: str, monkeypatch: pytes
     monkeypatch.setattr(owner, method, planted)
     with pytest.raises(AssertionError, match=kind):
         search(Programs, phases=(Phase.generate,))
+
+
+def test_the_story_of_a_kept_ref_finds_its_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TaskPlane, "release_pins_of", release_pins_of_at_once)
+    with pytest.raises(AssertionError, match="freed early"):
+        test_a_ref_kept_out_of_a_top_level_argument_is_kept_alive()
