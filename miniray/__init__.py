@@ -23,6 +23,7 @@ from miniray.api import (
     put,
     remote,
     shutdown,
+    timeline,
     wait,
 )
 from miniray.ids import (
@@ -107,6 +108,7 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "timeline",
     "util",
     "wait",
 ]

@@ -562,7 +562,7 @@ def create_actor(
     option_table.check_namespace(namespace)
     lifetime = options.get("lifetime")
     core = require_core()
-    what = f"{cls.__module__}.{cls.__name__}.__init__"
+    what = f"{cls.__module__}.{cls.__qualname__}.__init__"
     constructor = inspect.getattr_static(cls, "__init__")
     if constructor is not object.__init__:
         rows = _parameters_of(constructor, True)

@@ -189,7 +189,7 @@ def remote(*args: Any, **kwargs: Any) -> Any:
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.remote.html
     """
-    if len(args) == 1 and not kwargs and _is_target(args[0]):
+    if len(args) == 1 and not kwargs and callable(args[0]):
         return _make_remote(args[0], {})
     option_table.check_remote_arguments(args, kwargs)
 
@@ -197,10 +197,6 @@ def remote(*args: Any, **kwargs: Any) -> Any:
         return _make_remote(target, kwargs)
 
     return decorate
-
-
-def _is_target(value: Any) -> bool:
-    return callable(value) and not isinstance(value, RemoteFunction)
 
 
 def _make_remote(target: Any, options: dict[str, Any]) -> Any:
@@ -402,6 +398,26 @@ def get_gpu_ids() -> list[Any]:
     core = require_core()
     ids = (current.task_context.get() or core.main_context).accelerator_ids.get("GPU", [])
     return [int(identifier) if identifier.isdigit() else identifier for identifier in ids]
+
+
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """When which task ran in which worker, in the format of Chrome's trace viewer (and of Perfetto).
+
+    Args:
+        filename: where to write it as JSON; None: it is returned.
+
+    Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.timeline.html
+    """
+    from miniray.timeline import chrome_trace  # few programs ask
+
+    events = chrome_trace(_query("task_events")["events"], require_core().node_ip)
+    if filename is None:
+        return events
+    import json
+
+    with open(filename, "w", encoding="utf-8") as file:
+        json.dump(events, file)
+    return None
 
 
 def _auto_start() -> None:

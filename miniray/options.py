@@ -470,10 +470,14 @@ def check_actor_name(name: Any) -> None:
 
 
 def check_remote_target(target: Any) -> None:
-    """Refuse what cannot be made remote; in strict mode also ``async def`` functions, as Ray does."""
+    """Refuse what cannot be made remote; in strict mode also ``async def`` functions, partials and other callables, as
+    Ray does.
+    """
     if isinstance(target, type):
         return
     if not isinstance(target, FunctionType):
+        if callable(target) and not hasattr(target, "remote") and not strict_mode():
+            return
         raise TypeError("The @ray.remote decorator must be applied to either a function or a class.")
     if strict_mode() and target.__code__.co_flags & _COROUTINE:
         raise ValueError(

@@ -22,6 +22,8 @@ PACKAGE_PREFIX = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _OWN_MODULE = RayError.__module__ + "."
 _RAY_MODULE = exception_path("")
 
+_NO_FRAME = "<no frame of the user's>"
+
 DEPENDENCY_FAILED = "  At least one of the input arguments for this task could not be computed:"
 
 
@@ -44,9 +46,13 @@ def format_task_traceback(exception: BaseException, *, skip_prefix: str = PACKAG
             if part is None or id(part) in seen:
                 continue
             seen.add(id(part))
-            part.stack[:] = [frame for frame in part.stack if not frame.filename.startswith(skip_prefix)]
+            frames = [frame for frame in part.stack if not frame.filename.startswith(skip_prefix)]
+            # Ray leaves out the first frame of each traceback: in that of the error itself it is one of its own.
+            frames = frames if part is whole else frames[1:]
+            # Without any frame `format` would leave out the header, by which the text of the task is found.
+            part.stack[:] = frames or [traceback.FrameSummary(_NO_FRAME, 0, "", line="")]
             pending += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
-        text = "".join(whole.format())
+        text = re.sub(rf'^[ |]*File "{_NO_FRAME}".*\n', "", "".join(whole.format()), flags=re.MULTILINE)
     except Exception as error:  # an exception whose attributes raise when looked at
         text = f"{_TRACEBACK_HEADER}\n{_class_path(type(exception))}: <unprintable: {type(error).__name__}>\n"
     return re.sub(rf"^([ |]*){re.escape(_OWN_MODULE)}", rf"\g<1>{_RAY_MODULE}", text, flags=re.MULTILINE)
@@ -160,7 +166,7 @@ def _without_cause(error: BaseException, failure: BaseException) -> RayError:
     details = error.traceback_str if isinstance(error, RayTaskError) else error_text(error)
     kind = type(cause)
     substitute = RayError(
-        f"Exception {kind.__module__}.{kind.__qualname__} isn't serializable: {failure}\n"
+        f"Exception {kind.__module__}.{kind.__qualname__} isn't serializable: {failure}.\n"
         f"Original exception details:\n{details}"
     )
     if not isinstance(error, RayTaskError):

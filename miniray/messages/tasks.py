@@ -46,6 +46,7 @@ class FunctionExport(Struct, array_like=True, tag=20):
     payload: Payload
     sys_path: list[str]
     job_id: bytes
+    actor_class: str = ""  #: the name of a class
 
 
 class TaskPush(Struct, array_like=True, tag=21):

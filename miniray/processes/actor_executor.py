@@ -246,6 +246,9 @@ class ActorExecutor:
 
     def _answer(self, owner: Address, push: TaskPush, reply: TaskReply, urgent: bool) -> None:
         core = self._core
+        self._executor.events.executed(
+            push, getattr(type(self.instance), push.method, None), reply.duration, reply.status
+        )
         with core.lock:
             self._executor.relay_output(push)
             if push.ref_arguments or (push.arguments is not None and push.arguments.contained):

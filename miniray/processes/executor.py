@@ -27,6 +27,7 @@ from miniray.processes import current
 from miniray.processes.actor_executor import ActorExecutor
 from miniray.processes.reactor import Waiter
 from miniray.processes.task_environment import TaskEnvironment
+from miniray.processes.task_events import TaskEventBuffer
 from miniray.processes.task_runner import TaskRunner, WorkerExit, extras_of
 from miniray.state_machines.task_submission import UNKNOWN, FunctionStats
 from miniray.system import process_title
@@ -61,6 +62,7 @@ class Executor:
         self._blocked = 0
         self._main_thread = threading.get_ident()
         self._exit_reason: str | None = None
+        self.events = TaskEventBuffer(core)
         self._environment = TaskEnvironment()
         self._environment_set = False  #: it is not that of a plain one-CPU task
         self._title = ""  #: the task named in the process title; "": idle
@@ -119,6 +121,7 @@ class Executor:
 
     def idle(self) -> None:
         """Nothing has happened for some milliseconds (under the lock)."""
+        self.events.flush()
         if self._running is None and self.actor is None:
             # What the last task has leased for its children: others may wait for it.
             self._core.tasks.submission.give_back_idle()
@@ -338,6 +341,7 @@ class Executor:
         if stats is None:
             stats = self._stats[push.function_id] = FunctionStats()
         stats.observe(reply.duration)
+        self.events.executed(push, context.function, reply.duration, reply.status)
 
     def _estimate(self, push: TaskPush) -> float:
         stats = self._stats.get(push.function_id)

@@ -152,16 +152,26 @@ class ObjectPlane:
     def reduce_out_of_band(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
         """Pickling outside of arguments, results and puts: the object is kept for as long as this process lives."""
         self._check_ref(ref)
-        if not _out_of_band_allowed():
+        self.check_out_of_band([ref])
+        with self._core.lock:
+            ref._entry.local += 1
+        return _rebuild_out_of_band, (ref.binary(), *self.handover(ref))
+
+    def check_out_of_band(self, found: list[Any]) -> None:
+        """Whether refs may travel outside of arguments, results and puts (say, in a closure).
+
+        Raises:
+            OufOfBandObjectRefSerializationException: the environment says that they may not.
+        """
+        refs = [ref for ref in found if isinstance(ref, ObjectRef)]
+        if refs and not _out_of_band_allowed():
+            ref = refs[0]
             raise exceptions.OufOfBandObjectRefSerializationException(
                 f"It is not allowed to serialize ray.ObjectRef {ref.hex()}. If you want to allow serialization, "
                 "set `RAY_allow_out_of_band_object_ref_serialization=1.` If you set the env var, the object is pinned "
                 "forever in the lifetime of the worker process and can cause Ray object leaks. See the callsite and "
-                "trace to find where the serialization occurs."
+                "trace to find where the serialization occurs.\nCallsite: Disabled. Set RAY_record_ref_creation_sites=1"
             )
-        with self._core.lock:
-            ref._entry.local += 1
-        return _rebuild_out_of_band, (ref.binary(), *self.handover(ref))
 
     def owner_bytes(self, ref: ObjectRef[Any]) -> bytes:
         """The owner's address as opaque bytes."""
@@ -175,10 +185,20 @@ class ObjectPlane:
     def _check_ref(self, ref: Any) -> ObjectEntry:
         if ref._core is not self:
             if ref._core is None:
-                raise ValueError(f"{ref!r} belongs to no session: it was made by hand.")
+                return self._adopt(ref)
             raise ValueError(_EARLIER_SESSION.format(ref))
         entry: ObjectEntry = ref._entry
         return entry
+
+    def _adopt(self, ref: ObjectRef[Any]) -> ObjectEntry:
+        """A ref that the user made from an id: as good as any other when the object is known here."""
+        with self._core.lock:
+            entry = self.entries.get(ref._id)
+            if entry is None:
+                raise ValueError(f"{ref!r} belongs to no session: it was made by hand.")
+            entry.local += 1
+            ref._entry, ref._core = entry, self
+            return entry
 
     # -- put -------------------------------------------------------------------------------------------------------
 
@@ -271,7 +291,13 @@ class ObjectPlane:
             the error of the first ref that holds one, as soon as any does.
         """
         entries = [ref._entry if ref._core is self else self._check_ref(ref) for ref in refs]
-        pending = {id(entry): entry for entry in entries if entry.payload is None}
+        pending = {}
+        for entry in entries:
+            payload = entry.payload
+            if payload is None:
+                pending[id(entry)] = entry
+            elif payload.kind == KIND_ERROR:
+                self.load(entry)  # raises at once, whatever else is not ready
         if pending:
             self._await_entries(list(pending.values()), len(pending), timeout, True)
             failed = None
@@ -390,21 +416,26 @@ class ObjectPlane:
         assert payload is not None
         if payload.kind == KIND_ERROR:
             assert payload.data is not None
-            error = from_wire(payload.data)
-            try:
-                if isinstance(error, exceptions.RayTaskError):
-                    raise error.as_instanceof_cause()
-                raise error
-            finally:
-                # Its traceback holds this frame: a cycle would keep alive what the frames above hold, refs among it.
-                del error
-        return self.decode(payload, entry)
+            value = from_wire(payload.data)
+        else:
+            value = self.decode(payload, entry)
+            if not isinstance(value, exceptions.RayError):
+                return value
+            # An error that was put, or returned, is an error all the same.
+        try:
+            raise _raisable(value)
+        finally:
+            # Its traceback holds this frame: a cycle would keep alive what the frames above hold, refs among it.
+            del value
 
     def decode(self, payload: Payload, entry: ObjectEntry | None = None) -> Any:
         """The value of a payload that is no error."""
         data = payload.data
         if data is not None:
-            return deserialize(payload.kind, data)
+            try:
+                return deserialize(payload.kind, data)
+            except Exception as error:
+                raise _not_loaded(error) from error
         location = payload.location
         assert location is not None
         try:
@@ -412,7 +443,10 @@ class ObjectPlane:
         except FileNotFoundError:
             hex_id = entry.object_id.hex() if entry is not None else ""
             raise exceptions.ObjectLostError(hex_id, None, "") from None
-        return deserialize(payload.kind, view)
+        try:
+            return deserialize(payload.kind, view)
+        except Exception as error:
+            raise _not_loaded(error) from error
 
     # -- becoming ready ----------------------------------------------------------------------------------------------
 
@@ -639,7 +673,11 @@ class ObjectPlane:
         self._core.reactor.lead_at_once()
 
     def result_of(self, ref: ObjectRef[Any]) -> Any:
-        """The value of a ready ref, or its error as a value."""
+        """The value of a ready ref, or its error as a value (a task's error as it is, not as its cause's type)."""
+        payload = ref._entry.payload
+        ref._entry.accessed = True
+        if payload.kind == KIND_ERROR:
+            return from_wire(payload.data)
         try:
             return self.load(ref._entry)
         except BaseException as error:
@@ -776,6 +814,18 @@ def _split(
         else:
             rest.append(ref)
     return ready, rest
+
+
+def _raisable(error: BaseException) -> BaseException:
+    """What `get` raises for an error: for a task's, one that is an instance of the cause's type, too."""
+    return error.as_instanceof_cause() if isinstance(error, exceptions.RayTaskError) else error
+
+
+def _not_loaded(error: Exception) -> exceptions.RaySystemError:
+    """The error of a value whose unpickling raised."""
+    import traceback  # only then
+
+    return exceptions.RaySystemError(error, "".join(traceback.format_exception(error)))
 
 
 def _get_timeout(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> exceptions.GetTimeoutError:

@@ -47,8 +47,8 @@ SWEEP_INTERVAL = 0.05
 #: Seconds that a task may wait in `get` before its CPU is lent to others.
 BLOCK_GRACE = 0.001
 #: Bytes of a pickled function from which on it is warned about, and refused (Ray's limits).
-FUNCTION_WARN_SIZE = 10 << 20
-FUNCTION_MAX_SIZE = 100 << 20
+FUNCTION_WARN_SIZE = 10**7
+FUNCTION_MAX_SIZE = 10**8
 
 encode_extras = msgspec.msgpack.Encoder().encode
 _decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
@@ -135,14 +135,18 @@ class TaskPlane:
         pickled = pickle_function(
             function, lambda: f"the {'function' if kind == 'remote function' else 'actor class'} {what}", contained
         )
+        if contained:
+            self._core.objects.check_out_of_band(contained)
         if len(pickled) > FUNCTION_WARN_SIZE:
-            self._check_size(pickled, what, kind)
+            self._check_size(pickled, f"{function.__module__}.{function.__name__}", kind)
         if len(pickled) > 100 * 1024:
             payload, _ = self._core.objects.to_payload(serialize(pickled))
         else:
             payload = Payload(2, pickled)
         path = [os.getcwd() if entry == "" else entry for entry in sys.path]
         message = FunctionExport(fingerprint(pickled), token, payload, path, self._core.job_id)
+        if kind == "actor":
+            message.actor_class = function.__name__
         return self.exports.setdefault(token, Export(message, contained))
 
     def _check_size(self, pickled: bytes, what: str, kind: str) -> None:
@@ -391,7 +395,7 @@ class TaskPlane:
         objects = self._core.objects
         if message.status == tasks.REFUSED:
             self._settle_failure(task, exceptions.RaySystemError(message.error))
-        elif message.status == tasks.CANCELLED or (task.cancelled and message.status == tasks.FAILED):
+        elif task.cancelled and message.status == tasks.FAILED:
             self._settle_failure(task, cancelled_error(task))
         else:
             entries = objects.entries

@@ -22,8 +22,8 @@ from miniray.messages.objects import KIND_ERROR, Address, Handover, Payload
 from miniray.messages.tasks import FunctionExport, TaskExtras, TaskPush, TaskReply
 from miniray.processes.generator_runner import GeneratorRunner
 from miniray.state_machines.reference_counter import ObjectEntry
-from miniray.system.serialization import deserialize, serialize
-from miniray.task_errors import from_wire, make_dependency_error, make_task_error, to_wire
+from miniray.system.serialization import serialize
+from miniray.task_errors import format_task_traceback, from_wire, make_dependency_error, make_task_error, to_wire
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -93,7 +93,7 @@ class TaskRunner:
             try:
                 function = pickle.loads(pickled)
             except Exception as error:
-                function = _failing(error)
+                function = _failing(error, export.actor_class)
             self._functions[function_id] = function
         return function
 
@@ -109,8 +109,7 @@ class TaskRunner:
         payload = push.arguments
         if payload is None:
             return (), {}
-        data = payload.data
-        args, kwargs = deserialize(payload.kind, data) if data is not None else self._core.objects.decode(payload)
+        args, kwargs = self._argument(payload)
         if push.ref_arguments:
             listed = list(args)
             values: dict[bytes, Any] = {}
@@ -121,13 +120,22 @@ class TaskRunner:
                     assert argument.payload.data is not None
                     raise ArgumentFailed(from_wire(argument.payload.data))
                 else:
-                    value = values[argument.object_id] = self._core.objects.decode(argument.payload)
+                    value = values[argument.object_id] = self._argument(argument.payload)
                 if isinstance(argument.key, int):
                     listed[argument.key] = value
                 else:
                     kwargs[argument.key] = value
             args = tuple(listed)
         return args, kwargs
+
+    def _argument(self, payload: Payload) -> Any:
+        try:
+            value = self._core.objects.decode(payload)
+        except exceptions.RayError as error:
+            raise ArgumentFailed(error) from error
+        if isinstance(value, exceptions.RayError):
+            raise ArgumentFailed(value)
+        return value
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -141,17 +149,17 @@ class TaskRunner:
         values = split_returns(result, push.num_returns)
         returns: list[Payload] = []
         inside: list[list[ObjectEntry]] = []
-        try:
-            for value in values:
+        for value in values:
+            try:
                 payload, inner = self._core.objects.to_payload(serialize(value))
-                returns.append(payload)
-                if inner:
-                    inside.append(inner)  # as it is: it holds the refs
-        except BaseException:
-            with self._core.lock:
-                for payload in returns:
-                    self._core.objects.discard(payload)
-            raise
+            except Exception as error:
+                if len(values) == 1:
+                    raise
+                # The others are as good as ever.
+                payload, inner = self.failed(push, _NO_EXTRAS, error).returns[0], None
+            returns.append(payload)
+            if inner:
+                inside.append(inner)  # as it is: it holds the refs
         reply = TaskReply(push.task_id, tasks.FINISHED, returns, 0.0, attempt=push.attempt)
         if inside:
             pinned = [entry for inner in inside for entry in inner]
@@ -180,8 +188,10 @@ class TaskRunner:
         """
         core = self._core
         title = "ray::" + push.name
+        status = tasks.FAILED
         if isinstance(error, KeyboardInterrupt):
-            return self.cancelled(push)
+            status = tasks.CANCELLED
+            error = exceptions.TaskCancelledError(TaskID(push.task_id)).with_traceback(error.__traceback__)
         if isinstance(error, SystemExit):
             raise WorkerExit(f"exit code {error.code}")
         retryable = False
@@ -208,7 +218,7 @@ class TaskRunner:
             )
             # The task's variables live in the traceback; the error that travels holds none of them.
             error.with_traceback(None)
-        return self._all_returns(push, answer, tasks.FAILED, retryable)
+        return self._all_returns(push, answer, status, retryable)
 
     def cancelled(self, push: TaskPush) -> TaskReply:
         """The answer of a task that was cancelled."""
@@ -265,13 +275,24 @@ class TaskRunner:
                 self._core.objects.counter.release_submitted(pinned)
 
 
-def _failing(error: Exception) -> Callable[..., Any]:
-    """Stands for a function that cannot be loaded: every call raises why."""
+def _failing(error: Exception, what: str) -> Callable[..., Any]:
+    """Stands for a function or class that cannot be loaded: every call raises why, once and without a retry."""
+    trace = format_task_traceback(error)
+    if what:
+        text = (
+            f"The actor with name {what} failed to import on the worker. This may be because needed library "
+            f"dependencies are not installed in the worker environment:\n\n{trace}"
+        )
+    else:
+        text = (
+            "The remote function failed to import on the worker. This may be because needed library dependencies are "
+            f"not installed in the worker environment or cannot be found from sys.path {sys.path}:\n\n{trace}"
+        )
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        raise error
+        raise RuntimeError(text)
 
-    function.load_error = error  # type: ignore[attr-defined]
+    function.load_error = RuntimeError(text)  # type: ignore[attr-defined]
     return function
 
 

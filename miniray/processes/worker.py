@@ -81,6 +81,7 @@ def main(payload: bytes) -> None:
     reason = executor.run()
     with core.lock:
         output.finish()
+        executor.events.flush()
     _leave(core, watcher, reason)
 
 

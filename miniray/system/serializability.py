@@ -13,6 +13,7 @@ Kept apart from the pickler: it is imported when something has failed, and only 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, TextIO
@@ -59,13 +60,19 @@ class _Search:
     def write(self, level: int, text: str) -> None:
         print("    " * level + text, file=self.file)
 
+    def color(self, text: str, start: int, end: int) -> str:
+        """Colored as in Ray: always in a file that was given, on standard output only when that is a terminal."""
+        if self.file is None and not (sys.stdout is not None and sys.stdout.isatty()):
+            return text
+        return f"\x1b[{start}m{text}\x1b[{end}m"
+
     def inspect(self, obj: Any, path: tuple[str, ...], parent: Any, depth: int, level: int) -> bool:
         """Whether ``obj`` can be pickled; if not, the failures grow."""
         try:
             Pickler(BytesIO(), 5, contained=[]).dump(obj)
             return True
         except Exception as error:
-            self.write(level, f"!!! FAIL serialization: {error}")
+            self.write(level, f"{self.color('!!! FAIL', 31, 39)} serialization: {error}")
         if depth <= 0:
             self.failures.append(FailureTuple(obj, path, parent))
         elif not (self._function if inspect.isfunction(obj) else self._instance)(obj, path, depth, level):
@@ -130,6 +137,6 @@ def inspect_serializability(
     if search.inspect(base_obj, () if name is None else (name,), None, depth, 0):
         return True, set()
     if depth > 0:
-        culprits = "\n".join(map(str, search.failures))
+        culprits = "\n".join(search.color(str(failure), 1, 0) for failure in search.failures)
         search.write(0, f"{rule}\nVariable: \n\n\t{culprits}\n\n{_ADVICE}\n{rule}\n{_LINKS}\n{rule}")
     return False, set(search.failures)

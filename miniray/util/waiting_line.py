@@ -12,7 +12,8 @@ The rules
   undoes it: who waits is taken off the line; items handed out go back to where they came from; items put in that
   nobody has taken yet come out again. `confirm(ticket)` ends that: the caller has the items in its hands.
 * A taker that had to wait confirms. If its process dies instead (`process_died`, or `alive` says so at the moment of
-  the hand-over), it took nothing with it: its items go back, before all that came later. What a dead putter put stays.
+  the hand-over), it took nothing with it: its items go back, before all that came later and is still there. What a
+  dead putter put stays.
 * A taker that found an item at once does not confirm, which would cost it a message; `forget` ends the time in which
   it can withdraw.
 * When no putter can come any more (`end_input`), takers get what is left, and then None. What was handed over to a
