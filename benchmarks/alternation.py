@@ -34,7 +34,10 @@ def run_trials(
         results.engines[engine.name] = {"version": engine.version, "python": engine.python_version}
     for engine in engines:
         say(f"{engine.name}: a first session, which leaves the bytecode of all modules on disk")
-        engine.run(script(engine, whole_process.BODY))
+        try:
+            engine.run(script(engine, whole_process.BODY))
+        except Failed as reason:
+            say(str(reason))  # the trials will show whether that was all
     limits_runner = engines[0]
     for trial in range(trials):
         say(f"trial {trial + 1} of {trials}: limits")
@@ -77,7 +80,9 @@ def _measure_in_session(results: Results, claims: list[Claim], engine: Engine, s
 
 
 def to_stderr(line: str) -> None:
-    """One line that overwrites the last one, where there is a terminal."""
+    """One line after the other; on a terminal, each overwrites the last one."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{line}")
-        sys.stderr.flush()
+    elif line:
+        sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

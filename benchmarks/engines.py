@@ -55,7 +55,7 @@ class Engine(NamedTuple):
         path = [str(ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
         return {**environment, **RAY_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path), TOKEN_VARIABLE: token}
 
-    def run(self, arguments: list[str], timeout: float = 300.0) -> Ended:
+    def run(self, arguments: list[str], timeout: float = 60.0) -> Ended:
         """Run this engine's interpreter with these arguments until it ends.
 
         Raises:
@@ -68,6 +68,7 @@ class Engine(NamedTuple):
             output, errors = process.communicate(timeout=timeout)
             seconds = time.perf_counter() - begin
         except subprocess.TimeoutExpired:
+            end_all(token, patience=0.0)  # all of them: whoever has the pipe keeps it open
             process.kill()
             process.communicate()
             raise Failed(f"{self.name}: not done within {timeout:.0f} s")
@@ -149,7 +150,7 @@ def script(engine: Engine, body: str) -> list[str]:
     return ["-c", f"import {engine.name} as ray\nray.init('local', {options})\n{body}"]
 
 
-def measure_in_session(engine: Engine, names: list[str], size: Any, timeout: float = 300.0) -> dict[str, Any]:
+def measure_in_session(engine: Engine, names: list[str], size: Any, timeout: float = 240.0) -> dict[str, Any]:
     """Measure these claims in one fresh session; name -> figure, or a text that says why there is none.
 
     Raises:
