@@ -404,10 +404,10 @@ class ActorClass:
 
     def _prepare(self) -> None:
         cls = self._cls
-        self.__doc__ = cls.__doc__
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__
+        self._proxy: type | None = None
         self.remote = self._remote_function()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -434,7 +434,13 @@ class ActorClass:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") and not name.startswith("__ray"):
             raise AttributeError(name)
-        return getattr(self._cls, name)
+        return getattr(self._derived(), name)
+
+    def _derived(self) -> type:
+        """What class methods called on the actor class see as their class (in the process that calls them)."""
+        if self._proxy is None:
+            self._proxy = type(f"ActorClass({self._cls.__name__})", (self._cls,), {"__module__": self._cls.__module__})
+        return self._proxy
 
     def __dir__(self) -> list[str]:
         return sorted({*dir(self._cls), "remote", "options", "bind"})
@@ -491,7 +497,12 @@ def make_actor_class(cls: type, options: dict[str, Any]) -> ActorClass:
     checked = option_table.validate_actor_options(options, in_options=False)
     if checked.get("allow_out_of_order_execution") is False and has_async_methods(cls):
         raise ValueError("allow_out_of_order_execution=False is not supported for async actors.")
-    return ActorClass(cls, checked)
+    return _class_of(cls)(cls, checked)
+
+
+def _class_of(cls: type) -> type[ActorClass]:
+    """The type of one actor class: a type of its own, as in Ray, so that it shows the name and nobody's docstring."""
+    return type(f"ActorClass({cls.__name__})", (ActorClass,), {"__module__": cls.__module__})
 
 
 def _describe(actor_class: ActorClass, options: dict[str, Any]) -> tuple[_Plan, bool, dict[str, int]]:
@@ -592,24 +603,31 @@ def create_actor(
         label_selector=options.get("label_selector") or {},
         name=cls.__name__,
     )
-    actor_id, entry, row = core.actors.create(
-        export,
-        args,
-        kwargs,
-        what=what,
-        class_name=cls.__name__,
-        extras=encode_extras(extras),
-        placement=spec,
-        resources=resources,
-        name=name or "",
-        namespace=namespace or core.namespace,
-        detached=lifetime == "detached",
-        max_restarts=options.get("max_restarts") or 0,
-        get_if_exists=bool(options.get("get_if_exists")),
-        ordered=descriptor.ordered,
-        descriptor=plan.encoded,
-        info=_info(descriptor, name or "", namespace or ""),
-    )
+    try:
+        actor_id, entry, row = core.actors.create(
+            export,
+            args,
+            kwargs,
+            what=what,
+            class_name=cls.__name__,
+            extras=encode_extras(extras),
+            placement=spec,
+            resources=resources,
+            name=name or "",
+            namespace=namespace or core.namespace,
+            detached=lifetime == "detached",
+            max_restarts=options.get("max_restarts") or 0,
+            get_if_exists=bool(options.get("get_if_exists")),
+            ordered=descriptor.ordered,
+            descriptor=plan.encoded,
+            info=_info(descriptor, name or "", namespace or ""),
+        )
+    except exceptions.ActorAlreadyExistsError:
+        # With the namespace as it was given, as in Ray.
+        raise exceptions.ActorAlreadyExistsError(
+            f"The name {name} (namespace={namespace}) is already taken. Please use a different name or get the "
+            f"existing actor using ray.get_actor('{name}', namespace='{namespace}')"
+        ) from None
     if row is not None:
         return make_handle(core, actor_id, _plan(bytes(row[3])), None)
     return ActorHandle(actor_id, plan, core.actors.clients[actor_id], core, entry)
@@ -630,11 +648,12 @@ def method(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.method.html
     """
-    if args or not kwargs:
+    if args:
         raise AssertionError(
-            "The @ray.method decorator must be applied using at least one of the arguments in the list "
+            "The @ray.method decorator must be applied using keyword arguments of the list "
             f"{list(option_table.METHOD_OPTIONS)}, for example '@ray.method(num_returns=2)'."
         )
+    option_table.check_method_options(kwargs)
 
     def annotate(function: Any) -> Any:
         checked = option_table.validate_method_options(
@@ -656,6 +675,8 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.get_actor.html
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, got: '{type(name)}'.")
     if not name:
         raise ValueError("Please supply a non-empty value to get_actor")
     option_table.check_namespace(namespace)
@@ -696,11 +717,15 @@ def exit_actor() -> None:
     """
     core = current.core_or_none()
     if core is None or core.actor is None:
-        raise TypeError("exit_actor API is called on a non-actor worker, or before the actor is created.")
+        mode = 1 if core is not None and core.mode == "worker" else 0
+        raise TypeError(
+            f"exit_actor API is called on a non-actor worker, {mode}. Call this API inside an actor methods"
+            "if you'd like to exit the actor gracefully."
+        )
     core.actor.exit("exit_actor: exit_actor() is called.")
 
 
-def current_handle() -> ActorHandle:
+def current_actor_handle() -> ActorHandle:
     """A weak handle of the actor that runs this code.
 
     Raises:

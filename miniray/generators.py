@@ -22,6 +22,8 @@ class ObjectRefGenerator(RefGenerator):
     An exception in the task becomes the last ref; then the iteration ends. Not picklable.
     """
 
+    __module__ = "miniray"  # where users know it
+
     def __init__(self, core: CoreWorker, stream: Stream, ref: ObjectRef[Any]) -> None:
         self._core = core
         self._stream = stream

@@ -356,12 +356,7 @@ def validate_method_options(options: Mapping[str, Any], *, is_generator: bool = 
         options: as the user gave them.
         is_generator: whether the decorated method is a generator function.
     """
-    for name in options:
-        if name not in METHOD_OPTIONS:
-            raise AssertionError(
-                f"Unexpected keyword argument to @ray.method: '{name}'. The supported keyword arguments are "
-                f"{list(METHOD_OPTIONS)}"
-            )
+    check_method_options(options)
     num_returns = options.get("num_returns")
     if isinstance(num_returns, int) and num_returns < 0:
         raise ValueError(f"num_returns must be >= 0, but got {num_returns}.")
@@ -371,6 +366,16 @@ def validate_method_options(options: Mapping[str, Any], *, is_generator: bool = 
             "The decorated function is not a generator function."
         )
     return dict(options)
+
+
+def check_method_options(options: Mapping[str, Any]) -> None:
+    """AssertionError, in Ray's words, for an option that ``@method`` does not take."""
+    for name in options:
+        if name not in METHOD_OPTIONS:
+            raise AssertionError(
+                f"Unexpected keyword argument to @ray.method: '{name}'. The supported keyword arguments are "
+                f"{list(METHOD_OPTIONS)}"
+            )
 
 
 def merge_options(decorator: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class ObjectRef(Generic[T]):
     """
 
     __slots__ = ("__weakref__", "_core", "_entry", "_id")
+    __module__ = "miniray"  # where users know it
 
     _id: bytes
     _entry: Any

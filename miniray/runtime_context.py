@@ -94,8 +94,10 @@ class RuntimeContext:
         """The name of the actor whose method runs, "" if it has none; None outside of actors."""
         if _in_driver("Actor name"):
             return None
-        task = _task()
-        return (getattr(task, "actor_name", None) or "") if task.actor_id else None
+        if not _task().actor_id:
+            return None
+        actor = _core("Actor name").actor
+        return actor.name if actor is not None else ""
 
     @property
     def namespace(self) -> str:
@@ -207,7 +209,7 @@ class RuntimeContext:
         task = _task()
         if not task.actor_id:
             raise AttributeError("was_current_actor_reconstructed: this is a task, and not an actor.")
-        return bool(getattr(task, "reconstructed", False))
+        return bool(_core("Actor").actor.restarted)
 
     # -- what Ray keeps for old programs -------------------------------------------------------------------------------
 

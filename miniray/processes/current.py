@@ -60,7 +60,7 @@ class TaskContext:
         if module == "__main__":
             script = os.path.basename(sys.argv[0] if sys.argv else "")
             module = script[:-3] if script.endswith(".py") else module
-        name = getattr(function, "__qualname__" if self.actor_id else "__name__", "")
+        name = self.name if self.actor_id else getattr(function, "__name__", "")
         return f"{module}.{name or type(function).__name__}"
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 OPEN_AREAS: tuple[str, ...] = (
     "store",
-    "devices",
-    "actors",
     "concurrency",
     "cancel",
     "generators",
