@@ -102,6 +102,10 @@ def _head_config(values: dict[str, Any]) -> HeadConfig:
         if quantity is not None:
             quantities[name] = quantity
     init_options.check_node_resources(quantities)
+    if config.object_store_memory is not None and config.memory is None:
+        from miniray.system.machine import check_memory  # few programs say how large the store is to be
+
+        check_memory(config.object_store_memory)
     return config
 
 

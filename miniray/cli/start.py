@@ -75,7 +75,10 @@ def _add_node(given: argparse.Namespace, units: dict[str, int]) -> int:
 
 
 def _start_head(given: argparse.Namespace) -> int:
-    paths = session.create_session(given.session_dir, private=False)
+    capacity = given.object_store_memory or session.LEAST_CAPACITY
+    paths = session.create_session(given.session_dir, private=False, capacity=capacity)
+    if paths.warning:
+        print(paths.warning, file=sys.stderr)
     config = HeadConfig(
         version=__version__,
         private=False,

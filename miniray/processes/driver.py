@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from miniray.messages.startup import HeadConfig, HeadReady
 from miniray.processes import current
 from miniray.system import session as sessions
+from miniray.system import user_log
 from miniray.system.process_start import HeadProcess, start_head
 from miniray.version import __version__
 
@@ -93,7 +94,10 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     head: HeadProcess | None = None
     ready: HeadReady | None = None
     if info is None:
-        paths = sessions.create_session(head_config_root(head_config))
+        capacity = head_config.object_store_memory or sessions.LEAST_CAPACITY
+        paths = sessions.create_session(head_config_root(head_config), capacity=capacity)
+        if paths.warning:
+            user_log.say(user_log.WARNING, paths.warning)
         head_config.driver_id = worker_id
         if "MINIRAY_TRACE" in os.environ:
             from miniray.processes.trace import prepare_trace

@@ -614,6 +614,8 @@ class ObjectPlane:
 
     def on_add_borrowers(self, sender: bytes, message: objects.AddBorrowers) -> None:
         """Another process holds refs to objects of ours."""
+        if sender in self._core.dead:
+            return  # its last words come after its burial: it borrows nothing
         unknown = self.counter.add_borrowers(sender, message.object_ids)
         if message.ack:
             peer = self._core.peer(sender)

@@ -12,6 +12,8 @@ _GIB = 1 << 30
 _STORE_SHARE = 0.3
 _STORE_MOST = 200 * 10**9
 _SHM_SHARE = 0.95
+_LEAST_FOR_TASKS = 100 * 10**6
+_LEAST_SHARE_FOR_TASKS = 0.05
 
 
 def cpu_count() -> int:
@@ -56,6 +58,18 @@ def free_memory() -> int:
     except (OSError, ValueError):
         pass
     return free
+
+
+def check_memory(object_store_memory: int) -> None:
+    """ValueError, in Ray's words, for an object store that leaves next to nothing of the memory to tasks."""
+    free = free_memory()
+    left = free - object_store_memory
+    if left < _LEAST_FOR_TASKS and left < _LEAST_SHARE_FOR_TASKS * free:
+        raise ValueError(
+            "After taking into account object store and redis memory usage, the amount of memory on this node available "
+            f"for tasks and actors ({round(left / 1e9, 2)} GB) is less than {int(100 * left / free)}% of total. You can "
+            "adjust these settings with ray.init(memory=<bytes>, object_store_memory=<bytes>)."
+        )
 
 
 def default_memory(store_dir: str, object_store_memory: int | None) -> tuple[int, int]:

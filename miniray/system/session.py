@@ -19,9 +19,12 @@ import time
 import msgspec
 
 from miniray.messages.objects import Address
+from miniray.system.segment_directory import SHARED_MEMORY, create_segment_directory
 
 _SOCKETS = "k"
-_SHM = "/dev/shm"
+_SHM = SHARED_MEMORY
+#: bytes that /dev/shm must have free when nobody says how large the object store is to be
+LEAST_CAPACITY = 128 << 20
 #: longest socket name inside "<root>/s-12345678/k/", and the limit of a path in a sockaddr_un
 _LONGEST_ROOT = 107 - len("/s-12345678/k/") - 24
 _HOW_TO_START = "Start one with `miniray start --head`, or call miniray.init() without an address."
@@ -35,6 +38,7 @@ class SessionPaths(msgspec.Struct):
     store: str
     token: bytes
     lock_fd: int = -1
+    warning: str = ""  #: for the user, of what is not as it should be
 
     @property
     def sockets(self) -> str:
@@ -110,12 +114,15 @@ def _make_private(path: str) -> None:
         os.chmod(path, 0o700)
 
 
-def create_session(root: str | None = None, private: bool = True) -> SessionPaths:
+def create_session(
+    root: str | None = None, private: bool = True, capacity: int = LEAST_CAPACITY
+) -> SessionPaths:
     """Make the directories of a new session, and take its lock. Dead sessions of this user are swept first.
 
     Args:
         root: where; `session_root()` by default. Too long a path for sockets is refused.
         private: only changes nothing on disk; the head's registry file says which it is.
+        capacity: bytes of objects for which there must be room in shared memory; else files on disk serve.
 
     Raises:
         ValueError: `root` is too long.
@@ -152,7 +159,7 @@ def create_session(root: str | None = None, private: bool = True) -> SessionPath
     try:
         for subdirectory in (_SOCKETS, "logs", "spill"):
             os.mkdir(os.path.join(directory, subdirectory), 0o700)
-        store = _make_store(directory, name)
+        store, warning = create_segment_directory(os.path.basename(_store_path(name)), directory, capacity)
     except BaseException:
         os.close(fd)
         remove_tree(directory)
@@ -162,24 +169,11 @@ def create_session(root: str | None = None, private: bool = True) -> SessionPath
     now = time.time()
     moment = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
     session_name = f"session_{moment}_{int(now * 1e6) % 1_000_000:06}_{os.getpid()}"
-    return SessionPaths(session_name, directory, store, os.urandom(32), fd)
+    return SessionPaths(session_name, directory, store, os.urandom(32), fd, warning or "")
 
 
 def _store_path(name: str) -> str:
     return os.path.join(_SHM, f"miniray-{os.getuid()}-{name}")
-
-
-def _make_store(directory: str, name: str) -> str:
-    store = _store_path(name)
-    try:
-        os.mkdir(store, 0o700)
-    except OSError:
-        store = os.path.join(directory, "store")
-        os.mkdir(store, 0o700)
-        return store
-    # Says whose it is: a store whose session directory is gone is swept.
-    os.symlink(directory, os.path.join(store, ".session"))
-    return store
 
 
 # ---- the end of sessions ----

@@ -34,8 +34,8 @@ from miniray.actor import get_actor, kill
 from miniray.exceptions import RayActorError, RayError
 from miniray.system.serialization import deserialize, serialize
 from miniray.util.channel_actor import RECEIVER, SENDER, ItemChannelActor, WatchChannelActor
-from miniray.util.line_service import draw_ticket
 from miniray.util.named_actors import list_named_actors
+from miniray.util.tickets import draw_ticket
 
 __all__ = [
     "ChannelError",

@@ -8,15 +8,16 @@ of a token is gone, its owner is told.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import miniray
 from miniray.actor import exit_actor
-from miniray.util.line_service import LineService
 from miniray.util.waiting_line import Ticket
+
+if TYPE_CHECKING:
+    import asyncio
 
 SENDER = "sender"
 RECEIVER = "receiver"
@@ -35,7 +36,9 @@ class _Tokens:
 
     def issue(self, side: str, freed: Callable[[], None]) -> Any:
         """A new token; `freed` is called on the loop when it is the last of its side that is gone."""
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop  # only the actor needs it, and not who makes it
+
+        loop = get_running_loop()
         token = miniray.put(side)
         self.counts[side] += 1
         token._core.when_freed(token, partial(_on_loop, loop, partial(self._gone, side, freed)))  # type: ignore[union-attr]
@@ -68,6 +71,8 @@ class ItemChannelActor:
     """
 
     def __init__(self, kind: str, capacity: int, name: str) -> None:
+        from miniray.util.line_service import LineService  # imports asyncio
+
         self._kind = kind
         self._name = name
         self._service = LineService(capacity)
@@ -173,6 +178,8 @@ class WatchChannelActor:
 
     async def newer(self, ticket: Ticket, seen: int, timeout: float | None) -> tuple[int, Any] | bool:
         """The version and value after `seen`. False: time is over; True: there will be none."""
+        import asyncio  # loaded with the actor's loop
+
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while self._version == seen:

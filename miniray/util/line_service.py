@@ -1,4 +1,4 @@
-"""A waiting line inside an async actor: timeouts, cancellation, deaths. And the tickets that its callers draw.
+"""A waiting line inside an async actor: timeouts, cancellation, deaths.
 
 The rules are those of `waiting_line`; here are the loop and the clock.
 """
@@ -6,7 +6,6 @@ The rules are those of `waiting_line`; here are the loop and the clock.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
@@ -16,13 +15,6 @@ from miniray.util.waiting_line import Ticket, WaitingLine
 
 #: How long a taker that did not have to wait can still withdraw. It does so within milliseconds, or never.
 _WITHDRAW_WITHIN_S = 1.0
-
-_ticket_numbers = count(1)
-
-
-def draw_ticket() -> Ticket:
-    """A ticket for one call of this process."""
-    return os.getpid(), next(_ticket_numbers)
 
 
 class LineService:

@@ -10,7 +10,6 @@ As https://docs.ray.io/en/latest/ray-core/api/doc/ray.util.queue.Queue.html, wit
 
 from __future__ import annotations
 
-import asyncio
 import queue
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import miniray
 from miniray.actor import kill
 from miniray.exceptions import RayError
-from miniray.util.line_service import LineService, draw_ticket
+from miniray.util.tickets import draw_ticket
 from miniray.util.waiting_line import Ticket
 
 __all__ = ["Empty", "Full", "Queue"]
@@ -231,6 +230,8 @@ class _QueueActor:
     """Holds the items. Has Ray's methods, for those who call `Queue.actor`, and others that take tickets."""
 
     def __init__(self, maxsize: int) -> None:
+        from miniray.util.line_service import LineService  # imports asyncio, which only the actor needs
+
         self.maxsize = maxsize
         self._service = LineService(maxsize)
         self._line = self._service.line
@@ -277,7 +278,9 @@ class _QueueActor:
 
     def put_nowait(self, item: Any) -> None:
         if not self._line.put([item], self._service.own_ticket()):
-            raise asyncio.QueueFull
+            from asyncio import QueueFull  # loaded with the actor's loop
+
+            raise QueueFull
 
     def put_nowait_batch(self, items: Any) -> None:
         number = len(items)
@@ -289,7 +292,9 @@ class _QueueActor:
         items = self._line.take(_OUTLET, 1, ticket)
         self._line.confirm(ticket)
         if not items:
-            raise asyncio.QueueEmpty
+            from asyncio import QueueEmpty  # loaded with the actor's loop
+
+            raise QueueEmpty
         return items[0]
 
     def get_nowait_batch(self, num_items: int) -> list[Any]:
