@@ -221,7 +221,10 @@ class ObjectPlane:
             entry.payload = payload
             if inner:
                 self.counter.contain_local(entry, list(inner))
-            return self.make_ref(entry)
+            ref = self.make_ref(entry)
+        if core.reactor.interrupt_pending:
+            core.reactor._raise_interrupt()
+        return ref
 
     def to_payload(self, serialized: SerializedObject) -> tuple[Payload, list[ObjectEntry] | None]:
         """Inline bytes or a place in shared memory; and the entries of the refs inside. Call it outside the lock."""

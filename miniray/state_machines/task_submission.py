@@ -8,7 +8,7 @@ The rules
 * **Sending ahead.** A worker with nothing to do always gets a task. More tasks wait at a worker only while the work
   that lies there is estimated at less than `BUDGET` seconds. So short tasks pipeline by the hundred, and long ones
   spread over all workers. The estimate is a moving average per function; a function that never ran counts as long,
-  and so does a task that must run at most once (if its worker dies, nobody can tell whether it had begun).
+  and so does a task that must run at most once (its reply is never collected with others, and so never lost with them).
 * **Stealing back.** An estimate can be wrong: a long task may sit in front of short ones. A worker that has made no
   progress for a whole sweep gets `StealTasks`; what had not begun comes back and goes elsewhere.
 * A worker that **blocks** in `get` hands back what waits behind it by itself, and gets nothing more until it has

@@ -33,12 +33,13 @@ print("server", server_pid(), flush=True)
 # ---- Ctrl-C ----
 
 
-@pytest.mark.parametrize("way", ["get", "wait", "loop", "compute"])
+@pytest.mark.parametrize("way", ["get", "wait", "loop", "put", "compute"])
 def test_ctrl_c_ends_a_driver_in(way):
     body = {
         "get": "ray.get(slow.remote())",
         "wait": "ray.wait([slow.remote()])",
         "loop": "while True: pid.remote()",
+        "put": "while True: ray.put(1)",
         "compute": "while True: sum(range(1000))",
     }[way]
     with Program(START + f"print('ready', flush=True)\n{body}") as program:
