@@ -66,9 +66,9 @@ def check_memory(object_store_memory: int) -> None:
     left = free - object_store_memory
     if left < _LEAST_FOR_TASKS and left < _LEAST_SHARE_FOR_TASKS * free:
         raise ValueError(
-            "After taking into account object store and redis memory usage, the amount of memory on this node available "
-            f"for tasks and actors ({round(left / 1e9, 2)} GB) is less than {int(100 * left / free)}% of total. You can "
-            "adjust these settings with ray.init(memory=<bytes>, object_store_memory=<bytes>)."
+            "After taking into account object store and redis memory usage, the amount of memory on this node "
+            f"available for tasks and actors ({round(left / 1e9, 2)} GB) is less than {int(100 * left / free)}% of "
+            "total. You can adjust these settings with ray.init(memory=<bytes>, object_store_memory=<bytes>)."
         )
 
 
