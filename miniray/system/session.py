@@ -114,9 +114,7 @@ def _make_private(path: str) -> None:
         os.chmod(path, 0o700)
 
 
-def create_session(
-    root: str | None = None, private: bool = True, capacity: int = LEAST_CAPACITY
-) -> SessionPaths:
+def create_session(root: str | None = None, private: bool = True, capacity: int = LEAST_CAPACITY) -> SessionPaths:
     """Make the directories of a new session, and take its lock. Dead sessions of this user are swept first.
 
     Args:
