@@ -45,3 +45,9 @@ def test_importing_util_loads_none_of_its_parts() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=50)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_using_queues_and_channels_loads_no_asyncio() -> None:
+    program = "import sys, miniray.util.queue, miniray.util.channel\nprint('asyncio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=50)
+    assert (done.stdout, done.stderr) == ("False\n", "")
