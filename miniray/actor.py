@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from miniray.state_machines.actor_submission import ActorClient
 
 _KINDS = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL", "KEYWORD_ONLY", "VAR_KEYWORD")
+#: Seconds that an actor gets to end by itself in ``kill(actor, graceful=True)``.
+GRACEFUL_TIMEOUT = 5.0
 _BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
 
 
@@ -57,6 +59,7 @@ class MethodInfo(msgspec.Struct, array_like=True, frozen=True):
     retry_exception_types: bytes = b""
     is_generator: bool = False
     backpressure: int = -1
+    timeout: float = 0.0
 
 
 class Descriptor(msgspec.Struct, array_like=True, frozen=True):
@@ -125,7 +128,10 @@ def _method_extras(info: MethodInfo, options: dict[str, Any]) -> bytes:
     if isinstance(retry_exceptions, (list, tuple)):
         types = _pickled_types(retry_exceptions)
     extras = TaskExtras(
-        concurrency_group=group or "", retry_exceptions=bool(retry_exceptions), retry_exception_types=types
+        concurrency_group=group or "",
+        retry_exceptions=bool(retry_exceptions),
+        retry_exception_types=types,
+        timeout=options.get("timeout_s") or info.timeout,
     )
     return b"" if extras == TaskExtras() else encode_extras(extras)
 
@@ -505,7 +511,9 @@ def _class_of(cls: type) -> type[ActorClass]:
     return type(f"ActorClass({cls.__name__})", (ActorClass,), {"__module__": cls.__module__})
 
 
-def _describe(actor_class: ActorClass, options: dict[str, Any]) -> tuple[_Plan, bool, dict[str, int]]:
+def _describe(
+    actor_class: ActorClass, options: dict[str, Any], default_timeout: float
+) -> tuple[_Plan, bool, dict[str, int]]:
     cls = actor_class._cls
     is_async = has_async_methods(cls)
     groups = _group_sizes(options.get("concurrency_groups"))
@@ -532,6 +540,7 @@ def _describe(actor_class: ActorClass, options: dict[str, Any]) -> tuple[_Plan, 
                 _pickled_types(retry) if isinstance(retry, (list, tuple)) else b"",
                 inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function),
                 given.get("_generator_backpressure_num_objects") or -1,
+                given.get("timeout_s") or options.get("timeout_s") or default_timeout,
             )
         )
     methods += [MethodInfo(name, None) for name in _BUILT_IN]
@@ -581,7 +590,7 @@ def create_actor(
             _signature_from(rows)[0].bind(*args, **kwargs)
     elif args or kwargs:
         raise TypeError("too many positional arguments" if args else "got an unexpected keyword argument")
-    plan, is_async, groups = _describe(actor_class, options)
+    plan, is_async, groups = _describe(actor_class, options, core.job_config.get("task_timeout_s") or 0.0)
     descriptor = plan.descriptor
     export = core.tasks.export(actor_class._token, cls, what=what, kind="actor")
     resources = option_table.resource_request(options, is_actor=True)
@@ -692,20 +701,35 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     return make_handle(core, bytes(row[0]), _plan(bytes(row[3])), None)
 
 
-def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+def kill(actor: ActorHandle, *, no_restart: bool = True, **extensions: Any) -> None:
     """Kill an actor at once: its process gets no chance to clean up. Calls that are not done fail.
 
     Args:
         no_restart: False lets it restart, if it has restarts left.
+        **extensions: of miniray (refused in strict mode). ``graceful=True``: interrupt the method that runs, even an
+            endless one, let its `finally` blocks, `__ray_shutdown__` and atexit handlers run, and kill the process only
+            if it has not ended after ``timeout`` seconds (default 5).
 
     Raises:
         ValueError: not an actor handle.
+        TypeError: an unknown keyword argument.
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.kill.html
     """
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}.")
-    actor._core.actors.kill(actor._actor_id.binary(), no_restart)
+    unknown = [name for name in extensions if name not in ("graceful", "timeout") or option_table.strict_mode()]
+    if unknown:
+        raise TypeError(f"kill() got an unexpected keyword argument '{unknown[0]}'")
+    core: CoreWorker = actor._core
+    actor_id = actor._actor_id.binary()
+    if extensions.get("graceful") and core.actors.stop(actor_id, extensions.get("timeout", GRACEFUL_TIMEOUT)):
+        return
+    core.actors.kill(actor_id, no_restart)
+
+
+#: Ray's own signature: the extensions are no part of it.
+kill.__signature__ = inspect.signature(lambda actor, *, no_restart=True: None)  # type: ignore[attr-defined]
 
 
 def exit_actor() -> None:

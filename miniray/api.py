@@ -229,6 +229,8 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
     core = current._core
     if core is None or core.closed or current.core_override.get() is not None:
         core = require_core()
+    if core.actor is not None:
+        core.actor.warn_of_blocking("get")
     if type(object_refs) is ObjectRef:
         if timeout is not None:
             timeout = _checked_timeout(timeout)
@@ -303,6 +305,8 @@ def wait(
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.wait.html
     """
     core = require_core()
+    if core.actor is not None:
+        core.actor.warn_of_blocking("wait")
     if isinstance(ray_waitables, (ObjectRef, RefGenerator)):
         raise TypeError(
             "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a single ray.ObjectRef or "

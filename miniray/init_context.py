@@ -153,7 +153,13 @@ def _job(values: dict[str, Any]) -> dict[str, Any]:
     log_to_driver = values["log_to_driver"]
     if log_to_driver is None:
         log_to_driver = os.environ.get("RAY_LOG_TO_DRIVER", "1").lower() not in ("0", "false")
-    job = job_config(namespace, log_to_driver=bool(log_to_driver), strict=options.strict_mode(), **extra)
+    job = job_config(
+        namespace,
+        log_to_driver=bool(log_to_driver),
+        task_timeout_s=values["task_timeout_s"],
+        strict=options.strict_mode(),
+        **extra,
+    )
     if given is not None:
         job["config"]["sys_path"] = [*map(str, given.code_search_path), *job["config"]["sys_path"]]
     if runtime_env:

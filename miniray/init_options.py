@@ -80,6 +80,7 @@ PRIVATE_INIT_OPTIONS = (
 EXTENSION_INIT_OPTIONS = (
     InitOption("memory", (int, float, _NONE), extension=(str,)),
     InitOption("engine", _STR),
+    InitOption("task_timeout_s", (int, float, _NONE)),
 )
 """What Ray does not know at all; refused in strict mode."""
 

@@ -177,6 +177,11 @@ def _check_actor_object_store_memory(name: str, value: int | None) -> None:
         )
 
 
+def _check_timeout(name: str, value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise ValueError(f"The keyword '{name}' only accepts None or a positive number of seconds.")
+
+
 def _check_lifetime(name: str, value: str | None) -> None:
     if value not in (None, "detached", "non_detached"):
         raise ValueError("actor `lifetime` argument must be one of 'detached', 'non_detached' and 'None'.")
@@ -264,6 +269,8 @@ EXTENSION_OPTIONS = {
     for option in (
         # Ray took it for tags of a library on top; by 2.60 it refuses it.
         Option("_metadata", "both", _DICT),
+        # Seconds that a task, or a call of the actor, may run.
+        Option("timeout_s", "both", _NUMBER, None, _check_timeout),
     )
 }
 """What Ray refuses altogether; refused in strict mode."""
@@ -371,7 +378,7 @@ def validate_method_options(options: Mapping[str, Any], *, is_generator: bool = 
 def check_method_options(options: Mapping[str, Any]) -> None:
     """AssertionError, in Ray's words, for an option that ``@method`` does not take."""
     for name in options:
-        if name not in METHOD_OPTIONS:
+        if name not in METHOD_OPTIONS and (strict_mode() or name not in EXTENSION_OPTIONS):
             raise AssertionError(
                 f"Unexpected keyword argument to @ray.method: '{name}'. The supported keyword arguments are "
                 f"{list(METHOD_OPTIONS)}"

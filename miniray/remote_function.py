@@ -207,6 +207,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         runtime_env=serialize_runtime_env(options.get("runtime_env")),
         generator=generator,
         generator_backpressure=backpressure,
+        timeout=options.get("timeout_s") or core.job_config.get("task_timeout_s") or 0.0,
     )
     strategy = options.get("scheduling_strategy")
     option_table.check_scheduling_strategy(strategy)

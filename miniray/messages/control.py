@@ -406,3 +406,4 @@ class ExitActor(Struct, array_like=True, tag=75):
 
     actor_id: bytes
     reason: str
+    interrupt: bool = False  #: not after the queued calls, but now: the running one is interrupted

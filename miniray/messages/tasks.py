@@ -92,6 +92,7 @@ class TaskExtras(Struct, array_like=True, omit_defaults=True):
     generator: str = ""  #: "streaming" or "dynamic"
     generator_backpressure: int = -1
     trace: bytes = b""
+    timeout: float = 0.0  #: seconds that the task may run; 0: no limit
 
 
 class TaskReply(Struct, array_like=True, tag=22):

@@ -15,6 +15,7 @@ order. The reply of an async call leaves from its loop's thread, all those of on
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from miniray.processes import current
 from miniray.processes.concurrency_groups import EventLoopGroup, Group, ThreadGroup
 from miniray.processes.task_runner import WorkerExit, extras_of
 from miniray.state_machines.task_ordering import CallerStream
+from miniray.system import user_log
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -35,6 +37,13 @@ DEFAULT_GROUP = "_default"
 SYSTEM_GROUP = "_ray_system"
 #: Concurrent calls of an async actor that says nothing else.
 ASYNC_CONCURRENCY = 1000
+
+_BLOCKING = {
+    "get": "Using blocking ray.get inside async actor. This blocks the event loop. Please use `await` on object ref "
+    "with asyncio.gather if you want to yield execution to the event loop instead.",
+    "wait": "Using blocking ray.wait inside async method. This blocks the event loop. Please use `await` on object ref "
+    "with asyncio.wait. ",
+}
 
 Call = tuple[Address, TaskPush]
 
@@ -65,6 +74,8 @@ class ActorExecutor:
         self._streams: dict[bytes, CallerStream[Call]] = {}
         self._queued: dict[bytes, Call] = {}  #: accepted and not begun
         self._contexts: dict[bytes, current.TaskContext] = {}  #: running
+        self._threads: dict[bytes, int] = {}  #: of running calls that have a deadline
+        self._warned: set[str] = set()
         self._finishing: str | None = None
         self._cancelled: set[bytes] = set()
         core.actor = self
@@ -217,6 +228,10 @@ class ActorExecutor:
         start = time.perf_counter()
         context = self._context(push, None)
         self._contexts[push.task_id] = context
+        timeout = extras_of(push).timeout
+        if timeout:
+            self._executor.deadlines.begin(owner, push, timeout)
+            self._threads[push.task_id] = threading.get_ident()
         token = current.task_context.set(context)
         runner = self._executor.runner
         try:
@@ -241,6 +256,9 @@ class ActorExecutor:
         finally:
             current.task_context.reset(token)
             self._contexts.pop(push.task_id, None)
+            if timeout:
+                self._threads.pop(push.task_id, None)
+                self._executor.deadlines.end(push.task_id)
         reply.duration = time.perf_counter() - start
         self._answer(owner, push, reply, True)
 
@@ -275,6 +293,10 @@ class ActorExecutor:
         start = time.perf_counter()
         context = self._context(push, None)
         self._contexts[push.task_id] = context
+        timeout = extras_of(push).timeout
+        if timeout:
+            self._executor.deadlines.begin(owner, push, timeout)
+            self._threads[push.task_id] = threading.get_ident()
         current.task_context.set(context)
         runner = self._executor.runner
         try:
@@ -293,8 +315,11 @@ class ActorExecutor:
                         result = await result
                     reply = runner.succeeded(owner, push, result)
                 del result
-            except asyncio.CancelledError:
-                reply = runner.cancelled(push)
+            except asyncio.CancelledError as error:
+                if self._executor.deadlines.expired(push.task_id):
+                    reply = runner.failed(push, extras_of(push), error)
+                else:
+                    reply = runner.cancelled(push)
             except BaseException as error:
                 reply = runner.failed(push, extras_of(push), error)
         except WorkerExit as leaving:
@@ -302,6 +327,9 @@ class ActorExecutor:
             return
         finally:
             self._contexts.pop(push.task_id, None)
+            if timeout:
+                self._threads.pop(push.task_id, None)
+                self._executor.deadlines.end(push.task_id)
         reply.duration = time.perf_counter() - start
         self._answer(owner, push, reply, False)
 
@@ -330,6 +358,33 @@ class ActorExecutor:
         else:
             context.cancelled = True
         return True
+
+    def interrupt(self, task_id: bytes) -> None:
+        """End a running call of a concurrent actor from outside (under the lock)."""
+        if self.is_async:
+            for group in self._groups.values():
+                if isinstance(group, EventLoopGroup):
+                    group.cancel(task_id)
+            return
+        thread = self._threads.get(task_id)
+        if thread is not None:
+            import ctypes  # only then
+
+            # It comes at the next bytecode of that thread; one that sits in a system call goes on sitting.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+
+    def warn_of_blocking(self, what: str) -> None:
+        """Say once that a blocking `get` or `wait` holds up the event loop that it is called on."""
+        if not self.is_async or what in self._warned:
+            return
+        import asyncio  # loaded with the loop
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._warned.add(what)
+        user_log.say(user_log.WARNING, _BLOCKING[what])
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ and are decided on by `state_machines.actor_submission`.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from miniray import exceptions
@@ -21,6 +22,7 @@ from miniray.messages.control import ActorSpec, LeaseSpec
 from miniray.messages.objects import Address, Payload
 from miniray.messages.tasks import RefArgument, TaskPush
 from miniray.processes import actor_errors, current
+from miniray.processes.reactor import Waiter
 from miniray.processes.task_plane import Export, cancelled_error
 from miniray.refs import ObjectRef
 from miniray.state_machines.actor_submission import ActorCall, ActorClient
@@ -267,6 +269,9 @@ class ActorPlane:
                 self._core.reactor.call_later(RESTART_NEWS, client.give_up_waiting)
         elif message.state == control.DEAD:
             client.dead()
+            actions, client.on_death = client.on_death, []
+            for action in actions:
+                action()
             if owned is not None:
                 self._unpin_creation(owned)
 
@@ -457,6 +462,20 @@ class ActorPlane:
     def kill(self, actor_id: bytes, no_restart: bool) -> None:
         """Kill the actor's process."""
         self._core.head_client.request(lambda number: control.KillActor(number, actor_id, no_restart))
+
+    def stop(self, actor_id: bytes, timeout: float) -> bool:
+        """Ask the actor's process to end in good order, now. Whether it was dead within `timeout` seconds."""
+        client = self.clients[actor_id]
+        ended = Waiter()
+        with self._core.lock:
+            if client.state == control.DEAD:
+                return True
+            if client.address is None:
+                return False
+            client.on_death.append(ended.finish)
+            reason = "exit_actor: kill(graceful=True)"
+            self._core.post(client.address, control.ExitActor(actor_id, reason, interrupt=True), True)
+        return self._core.reactor.wait(ended, time.monotonic() + timeout)
 
     def fail_all(self, reason: str) -> None:
         """The session is lost."""

@@ -25,12 +25,13 @@ from miniray.messages.objects import Address
 from miniray.messages.tasks import TaskPush, TaskReply
 from miniray.processes import current
 from miniray.processes.actor_executor import ActorExecutor
+from miniray.processes.deadlines import Deadlines
 from miniray.processes.reactor import Waiter
 from miniray.processes.task_environment import TaskEnvironment
 from miniray.processes.task_events import TaskEventBuffer
 from miniray.processes.task_runner import TaskRunner, WorkerExit, extras_of
 from miniray.state_machines.task_submission import UNKNOWN, FunctionStats
-from miniray.system import process_title
+from miniray.system import process_title, user_log
 from miniray.system.task_record import TaskRecord
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 #: A function estimated longer than this (seconds) does not start before earlier replies are sent.
 SHORT = 0.001
+
+#: Seconds that a call may hold up others before it is named in a warning.
+STUCK = float(os.environ.get("MINIRAY_STUCK_CALL_WARNING_S", "60"))
 
 _perf_counter = time.perf_counter
 
@@ -63,8 +67,11 @@ class Executor:
         self._main_thread = threading.get_ident()
         self._exit_reason: str | None = None
         self.events = TaskEventBuffer(core)
+        self.deadlines = Deadlines(core, self)
         self._environment = TaskEnvironment()
         self._environment_set = False  #: it is not that of a plain one-CPU task
+        self._began = 0.0
+        self._told_stuck = b""
         self._title = ""  #: the task named in the process title; "": idle
         self._record = TaskRecord(core.store_dir, core.worker_id)
         core.executor = self
@@ -164,7 +171,12 @@ class Executor:
 
     def on_exit_actor(self, sender: bytes, message: control.ExitActor) -> None:
         """No handle is left: the actor ends once its queued calls have run."""
-        if self.actor is not None:
+        if self.actor is not None and message.interrupt:
+            self.actor.ended = True
+            self.leave(message.reason)
+            if self._running is not None:
+                self.interrupt(self._running.task_id)
+        elif self.actor is not None:
             self.actor.finish(message.reason)
         else:
             self.leave(message.reason)
@@ -228,6 +240,25 @@ class Executor:
             self._work.finish()
             self._core.reactor.wake_leader()  # from an actor's own thread: the main thread may lead, and block
 
+    def check_stuck(self) -> None:
+        """Name a queued call of a plain actor that waits behind one which does not end (under the lock, now and
+        then).
+        """
+        running = self._running
+        if running is None or self.actor is None or not self._queue or running.task_id == self._told_stuck:
+            return
+        seconds = _perf_counter() - self._began
+        if seconds < STUCK:
+            return
+        self._told_stuck = running.task_id
+        names = ", ".join(dict.fromkeys(push.name for _, push in self._queue))
+        user_log.say(
+            user_log.WARNING,
+            f"{running.name} has been running for {seconds:.0f} s, and {len(self._queue)} calls wait behind it "
+            f"({names}). A plain actor runs one call at a time: if this one never ends, they never run. Give the actor "
+            "a concurrency group for calls that must always get through, or a timeout_s.",
+        )
+
     # -- interrupting --------------------------------------------------------------------------------------------------
 
     def _interrupt_main_thread(self) -> None:
@@ -238,6 +269,15 @@ class Executor:
             import _thread
 
             _thread.interrupt_main()
+
+    def interrupt(self, task_id: bytes) -> None:
+        """End the running task from outside (under the lock)."""
+        running = self._running
+        if running is not None and running.task_id == task_id:
+            self._interrupting = task_id
+            self._interrupt_main_thread()
+        elif self.actor is not None:
+            self.actor.interrupt(task_id)
 
     def _on_sigint(self, number: int, frame: Any) -> None:
         if self._interrupting and self._interrupting == self._interruptible:
@@ -303,8 +343,10 @@ class Executor:
             self._title = push.name
             process_title.set_title("ray::" + push.name)
         self._output.watch(push.name)
+        if extras.timeout:
+            self.deadlines.begin(owner, push, extras.timeout)
         token = current.task_context.set(context)
-        start = _perf_counter()
+        start = self._began = _perf_counter()
         try:
             reply = self._run(owner, push, context)
         except WorkerExit as leaving:
@@ -316,6 +358,8 @@ class Executor:
         finally:
             self._interruptible = b""
             self._running = None
+            if extras.timeout:
+                self.deadlines.end(push.task_id)
             current.task_context.reset(token)
             if self.actor is not None:
                 self.actor._contexts.pop(push.task_id, None)

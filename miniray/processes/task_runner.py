@@ -189,6 +189,11 @@ class TaskRunner:
         core = self._core
         title = "ray::" + push.name
         status = tasks.FAILED
+        deadlines = core.executor.deadlines
+        if deadlines.expired(push.task_id):
+            return deadlines.reply(push, extras.timeout)  # type: ignore[no-any-return]
+        if isinstance(error, KeyboardInterrupt) and core.actor is not None and core.actor.ended:
+            raise WorkerExit("exit_actor: interrupted")
         if isinstance(error, KeyboardInterrupt):
             status = tasks.CANCELLED
             error = exceptions.TaskCancelledError(TaskID(push.task_id)).with_traceback(error.__traceback__)

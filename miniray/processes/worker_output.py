@@ -112,6 +112,7 @@ class WorkerOutput:
         self._armed = False
         executor = self._core.executor
         if executor is not None and executor._running is not None:
+            executor.check_stuck()
             self.relay()
             self._core.flush()
             self.watch(self.name)

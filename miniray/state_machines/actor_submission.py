@@ -80,6 +80,7 @@ class ActorClient:
         "incarnation",
         "info",
         "next_number",
+        "on_death",
         "node_id",
         "ordered",
         "pid",
@@ -102,6 +103,7 @@ class ActorClient:
         self.cause: dict[str, Any] | None = None
         self.error: bytes | None = None
         self.info: Any = None  #: what error texts say of the actor
+        self.on_death: list[Any] = []  #: called by the plane once the actor is dead
         self.queue: deque[ActorCall] = deque()
         self.in_flight: OrderedDict[bytes, ActorCall] = OrderedDict()
         self.next_number = 0

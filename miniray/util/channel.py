@@ -182,7 +182,7 @@ def _failed(actor: Any, ticket: Any, error: BaseException) -> None:
         raise Closed("The channel was deleted, or its actor died.") from error
     if not isinstance(error, RayError):
         try:
-            actor.withdraw.options(num_returns=0).remote(ticket)
+            actor.withdraw.remote(ticket)
         except Exception:
             pass  # the session is over
 
@@ -317,10 +317,9 @@ class Receiver(_End):
         return _received(self._call("receive", self._place, _positive(max_items), 0), Empty)
 
     def _confirmed(self, actor: Any, ticket: Any, result: Any) -> Any:
-        confirm, items = result
-        if confirm:
-            actor.confirm.options(num_returns=0).remote(ticket)
-        return items
+        if result:
+            actor.confirm.remote(ticket)
+        return result
 
     def __iter__(self) -> Iterator[Any]:
         return self

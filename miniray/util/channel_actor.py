@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import miniray
-from miniray.actor import exit_actor
+from miniray.actor import exit_actor, method
 from miniray.util.waiting_line import Ticket
 
 if TYPE_CHECKING:
@@ -107,16 +107,16 @@ class ItemChannelActor:
     async def send(self, ticket: Ticket, items: Sequence[Any], timeout: float | None) -> bool | None:
         return await self._service.put(items, ticket, timeout)
 
-    async def receive(
-        self, ticket: Ticket, outlet: int, most: int, timeout: float | None
-    ) -> tuple[bool, list[Any] | None]:
-        confirm, items = await self._service.take(outlet, most, ticket, timeout)
+    async def receive(self, ticket: Ticket, outlet: int, most: int, timeout: float | None) -> list[Any] | None:
+        items = await self._service.take(outlet, most, ticket, timeout)
         self._received += len(items or ())
-        return confirm, items
+        return items
 
+    @method(num_returns=0)
     def confirm(self, ticket: Ticket) -> None:
         self._line.confirm(ticket)
 
+    @method(num_returns=0)
     def withdraw(self, ticket: Ticket) -> None:
         self._line.withdraw(ticket)
 
@@ -124,7 +124,7 @@ class ItemChannelActor:
         """Tell all who wait that it is over, whatever is left."""
         for outlet in self._line.outlets.values():
             outlet.items.clear()
-            outlet.confirming.clear()
+            outlet.unconfirmed.clear()
         self._line.end_output()
         self._line.end_input()
 
@@ -196,6 +196,7 @@ class WatchChannelActor:
                 self._waiting.pop(ticket, None)
         return self._version, self._value
 
+    @method(num_returns=0)
     def withdraw(self, ticket: Ticket) -> None:
         future = self._waiting.pop(ticket, None)
         if future is not None:

@@ -13,9 +13,6 @@ from typing import Any
 from miniray.util.process_watch import ProcessWatch
 from miniray.util.waiting_line import Ticket, WaitingLine
 
-#: How long a taker that did not have to wait can still withdraw. It does so within milliseconds, or never.
-_WITHDRAW_WITHIN_S = 1.0
-
 
 class LineService:
     """A `WaitingLine` with coroutines. One per actor; all of it runs on the actor's loop."""
@@ -23,8 +20,6 @@ class LineService:
     def __init__(self, capacity: int) -> None:
         self._watch = ProcessWatch(self._process_died)
         self.line: WaitingLine[Any] = WaitingLine(capacity, self._watch.alive)
-        self._recent: list[Ticket] = []
-        self._sweeping = False
         self._own_numbers = count(1)
 
     def own_ticket(self) -> Ticket:
@@ -48,28 +43,27 @@ class LineService:
         )
         return done
 
-    async def take(self, key: int, most: int, ticket: Ticket, timeout: float | None) -> tuple[bool, list[Any] | None]:
-        """Take up to `most` items, wait for the first. Returns whether the caller has to confirm, and the items: none
-        when time is over, None at the end of input.
+    async def take(self, key: int, most: int, ticket: Ticket, timeout: float | None) -> list[Any] | None:
+        """Take up to `most` items, wait for the first: none when time is over, None at the end of input.
+
+        Who gets any has to confirm.
         """
         line = self.line
         if key not in line.outlets:
-            return False, None
-        items = line.take(key, most, ticket)
-        if items:
-            self._recent.append(ticket)
-            if not self._sweeping:
-                self._sweeping = True
-                asyncio.get_running_loop().call_later(_WITHDRAW_WITHIN_S, self._sweep, [])
-            return False, items
-        if line.ended(key):
-            return False, None
-        if timeout is not None and timeout <= 0:
-            return False, items
+            return None
         if ticket[0]:
             self._watch.watch(ticket[0])
-        taken = await self._park(lambda wake: line.park_take(key, most, ticket, wake), ticket, timeout, items, None)
-        return bool(taken), taken
+        items = line.take(key, most, ticket)
+        if items:
+            return items
+        if line.ended(key):
+            return None
+        if timeout is not None and timeout <= 0:
+            return items
+        taken: list[Any] | None = await self._park(
+            lambda wake: line.park_take(key, most, ticket, wake), ticket, timeout, items, None
+        )
+        return taken
 
     async def _park(
         self,
@@ -104,10 +98,3 @@ class LineService:
         finally:
             if timer is not None:
                 timer.cancel()
-
-    def _sweep(self, old: list[Ticket]) -> None:
-        self.line.forget(old)
-        recent, self._recent = self._recent, []
-        self._sweeping = bool(recent)
-        if recent:
-            asyncio.get_running_loop().call_later(_WITHDRAW_WITHIN_S, self._sweep, recent)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import miniray
-from miniray.actor import kill
+from miniray.actor import kill, method
 from miniray.exceptions import RayError
 from miniray.util.tickets import draw_ticket
 from miniray.util.waiting_line import Ticket
@@ -123,9 +123,9 @@ class Queue:
         limit = _checked(block, timeout)
         ticket = draw_ticket()
         try:
-            confirm, items = miniray.get(actor.get_with_ticket.remote(ticket, limit, block))
-            if confirm:
-                actor.confirm.options(num_returns=0).remote(ticket)
+            items = miniray.get(actor.get_with_ticket.remote(ticket, limit, block))
+            if items:
+                actor.confirm.remote(ticket)
         except BaseException as error:
             _withdraw(actor, ticket, error)
             raise
@@ -139,9 +139,9 @@ class Queue:
         limit = _checked(block, timeout)
         ticket = draw_ticket()
         try:
-            confirm, items = await actor.get_with_ticket.remote(ticket, limit, block)
-            if confirm:
-                actor.confirm.options(num_returns=0).remote(ticket)
+            items = await actor.get_with_ticket.remote(ticket, limit, block)
+            if items:
+                actor.confirm.remote(ticket)
         except BaseException as error:
             _withdraw(actor, ticket, error)
             raise
@@ -221,7 +221,7 @@ def _withdraw(actor: Any, ticket: Ticket, error: BaseException) -> None:
     """A call ended with an error that did not come from the actor: whatever it does there is not wanted any more."""
     if not isinstance(error, RayError):
         try:
-            actor.withdraw.options(num_returns=0).remote(ticket)
+            actor.withdraw.remote(ticket)
         except Exception:
             pass  # the session is over, and the queue with it
 
@@ -253,14 +253,16 @@ class _QueueActor:
         return bool(done)
 
     async def get_with_ticket(self, ticket: Ticket, timeout: float | None, block: bool) -> Any:
-        confirm, items = await self._service.take(_OUTLET, 1, ticket, timeout)
+        items = await self._service.take(_OUTLET, 1, ticket, timeout)
         if not items and block:
             raise Empty
-        return confirm, items
+        return items
 
+    @method(num_returns=0)
     def confirm(self, ticket: Ticket) -> None:
         self._line.confirm(ticket)
 
+    @method(num_returns=0)
     def withdraw(self, ticket: Ticket) -> None:
         self._line.withdraw(ticket)
 
@@ -270,7 +272,7 @@ class _QueueActor:
 
     async def get(self, timeout: float | None = None) -> Any:
         ticket = self._service.own_ticket()
-        _, items = await self._service.take(_OUTLET, 1, ticket, timeout)
+        items = await self._service.take(_OUTLET, 1, ticket, timeout)
         self._line.confirm(ticket)
         if not items:
             raise Empty

@@ -11,14 +11,11 @@ The rules
 * **An item is not gone when it is handed over.** Every take and put carries a ticket of its caller. `withdraw(ticket)`
   undoes it: who waits is taken off the line; items handed out go back to where they came from; items put in that
   nobody has taken yet come out again. `confirm(ticket)` ends that: the caller has the items in its hands.
-* A taker that had to wait confirms. If its process dies instead (`process_died`, or `alive` says so at the moment of
-  the hand-over), it took nothing with it: its items go back, before all that came later and is still there. What a
-  dead putter put stays.
-* A taker that found an item at once does not confirm, which would cost it a message; `forget` ends the time in which
-  it can withdraw.
-* When no putter can come any more (`end_input`), takers get what is left, and then None. What was handed over to a
-  waiting taker and is not confirmed counts as left: it may come back. When no taker can come any more
-  (`end_output`), putters are refused.
+* If the process of a taker dies before it has confirmed (`process_died`, or `alive` says so at the moment of the
+  hand-over), it took nothing with it: its items go back, before all that came later and is still there. What a dead
+  putter put stays.
+* When no putter can come any more (`end_input`), takers get what is left, and then None. What was handed over and is
+  not confirmed counts as left: it may come back. When no taker can come any more (`end_output`), putters are refused.
 """
 
 from __future__ import annotations
@@ -58,13 +55,12 @@ class _Taker:
 class Outlet(Generic[T]):
     """One queue of items, who waits for them, and who has got some that he has not confirmed."""
 
-    __slots__ = ("confirming", "items", "takers", "unconfirmed")
+    __slots__ = ("items", "takers", "unconfirmed")
 
     def __init__(self) -> None:
         self.items: deque[_Slot[T]] = deque()
         self.takers: dict[Ticket, _Taker] = {}  #: while there are some, there are no items
         self.unconfirmed: dict[Ticket, list[_Slot[T]]] = {}
-        self.confirming: set[Ticket] = set()  #: those of `unconfirmed` whose takers will confirm
 
 
 class WaitingLine(Generic[T]):
@@ -165,7 +161,7 @@ class WaitingLine(Generic[T]):
     def ended(self, key: int) -> bool:
         """Whether this outlet will never have an item again."""
         outlet = self.outlets.get(key)
-        return outlet is None or (self.input_ended and not (outlet.items or self.putters or outlet.confirming))
+        return outlet is None or (self.input_ended and not (outlet.items or self.putters or outlet.unconfirmed))
 
     def _pop(self, outlet: Outlet[T], most: int) -> list[_Slot[T]]:
         items = outlet.items
@@ -183,13 +179,12 @@ class WaitingLine(Generic[T]):
             slots = self._pop(outlet, taker.most)
             if taker.wake([slot.item for slot in slots]):
                 outlet.unconfirmed[ticket] = slots
-                outlet.confirming.add(ticket)
                 took = True
             else:
                 outlet.items.extendleft(reversed(slots))
         if took and self.putters:
             self._admit()
-        if takers and self.input_ended and not (outlet.items or self.putters or outlet.confirming):
+        if takers and self.input_ended and not (outlet.items or self.putters or outlet.unconfirmed):
             outlet.takers = {}
             for taker in takers.values():
                 taker.wake(None)
@@ -199,16 +194,8 @@ class WaitingLine(Generic[T]):
     def confirm(self, ticket: Ticket) -> None:
         """The taker has its items in its hands."""
         for outlet in self.outlets.values():
-            if outlet.unconfirmed.pop(ticket, None) is not None:
-                outlet.confirming.discard(ticket)
+            if outlet.unconfirmed.pop(ticket, None) is not None and self.input_ended:
                 self._serve(outlet)
-
-    def forget(self, tickets: Sequence[Ticket]) -> None:
-        """It is too late to withdraw these; those who wait or will confirm are not meant."""
-        for outlet in self.outlets.values():
-            for ticket in tickets:
-                if ticket not in outlet.confirming:
-                    outlet.unconfirmed.pop(ticket, None)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Undo a take or a put, as far as it can be undone."""
@@ -223,7 +210,6 @@ class WaitingLine(Generic[T]):
                 continue
             slots = outlet.unconfirmed.pop(ticket, None)
             if slots is not None:
-                outlet.confirming.discard(ticket)
                 self._give_back(outlet, slots)
                 continue
             kept = deque(slot for slot in outlet.items if slot.ticket != ticket)
@@ -237,9 +223,7 @@ class WaitingLine(Generic[T]):
         for outlet in list(self.outlets.values()):
             for ticket in [ticket for ticket in outlet.takers if ticket[0] == pid]:
                 del outlet.takers[ticket]
-            lost = [ticket for ticket in outlet.confirming if ticket[0] == pid]
-            for ticket in lost:
-                outlet.confirming.discard(ticket)
+            for ticket in [ticket for ticket in outlet.unconfirmed if ticket[0] == pid]:
                 self._give_back(outlet, outlet.unconfirmed.pop(ticket))
 
     def _give_back(self, outlet: Outlet[T], slots: list[_Slot[T]]) -> None:
