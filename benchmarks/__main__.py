@@ -20,7 +20,7 @@ def _arguments(arguments: list[str] | None, module: str | None) -> argparse.Name
     parser.add_argument("--ray-python", metavar="PYTHON", help="an interpreter that has Ray (default: this one)")
     parser.add_argument("--no-ray", action="store_true", help="leave Ray out")
     parser.add_argument("--only", metavar="PATTERN", default="", help="claims whose name contains this; several: a,b")
-    parser.add_argument("--trials", type=int, help="how often all is measured (default: 5; quick: 1)")
+    parser.add_argument("--trials", type=int, help="how often all is measured (default: 3; quick: 1)")
     parser.add_argument("--quick", action="store_true", help="small sizes: a look, no measurement")
     parser.add_argument("--json", metavar="FILE", help="write the figures of all trials")
     parser.add_argument("--from", metavar="FILE", dest="source", help="measure nothing, take the figures of a --json")
@@ -68,7 +68,7 @@ def _measure(options: argparse.Namespace, claims: list[Claim], module: str | Non
         sys.exit(f"{options.ray_python} cannot import ray")
     if ray is None and not options.no_ray:
         print("Ray is not installed here: its columns stay empty (--ray-python names an interpreter that has it)")
-    size, trials = (QUICK, options.trials or 1) if options.quick else (FULL, options.trials or 5)
+    size, trials = (QUICK, options.trials or 1) if options.quick else (FULL, options.trials or 3)
     engines = [engine for engine in (miniray, ray) if engine is not None]
     machine = describe()
     results = run_trials(claims, engines, size, trials, options.quick, to_stderr)
