@@ -68,6 +68,7 @@ def test_every_limit_that_a_claim_or_the_page_names_is_measured(engine):
 #: In a process of its own: the limits fork.
 _LIMITS = f"""
 import json
+from benchmarks import limits
 if __name__ == "__main__":
     print(json.dumps(limits.measure(0.001, {1 << 20}, 1)))
 """
