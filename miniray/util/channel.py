@@ -16,7 +16,8 @@ by `close`, by leaving its `with` block, when it is garbage collected, and with 
 Receivers that wait are woken then, get what is left, and then `Closed`. Senders get `Closed` once no receiver is left.
 
 A batch is one step: its items stand side by side, or it is not sent. A receive that is cancelled or whose process is
-killed while it waits takes no item with it (`waiting_line` has the rules). Items of more than 100 KiB stay in shared
+killed while it waits takes no item with it (`waiting_line` has the rules); of one that is killed in the instant after
+it received, the items may come again. Items of more than 100 KiB stay in shared
 memory and travel as refs, not through the channel's actor; they are owned by the process that sent them, and are lost
 with it if it ends before they are received.
 
@@ -35,7 +36,7 @@ from miniray.exceptions import RayActorError, RayError
 from miniray.system.serialization import deserialize, serialize
 from miniray.util.channel_actor import RECEIVER, SENDER, ItemChannelActor, WatchChannelActor
 from miniray.util.named_actors import list_named_actors
-from miniray.util.tickets import draw_ticket
+from miniray.util.tickets import confirm, draw_ticket, withdraw
 
 __all__ = [
     "ChannelError",
@@ -181,10 +182,7 @@ def _failed(actor: Any, ticket: Any, error: BaseException) -> None:
     if isinstance(error, RayActorError):
         raise Closed("The channel was deleted, or its actor died.") from error
     if not isinstance(error, RayError):
-        try:
-            actor.withdraw.remote(ticket)
-        except Exception:
-            pass  # the session is over
+        withdraw(actor, ticket)
 
 
 class Sender(_End):
@@ -318,7 +316,7 @@ class Receiver(_End):
 
     def _confirmed(self, actor: Any, ticket: Any, result: Any) -> Any:
         if result:
-            actor.confirm.remote(ticket)
+            confirm(actor, ticket)
         return result
 
     def __iter__(self) -> Iterator[Any]:

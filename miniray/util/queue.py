@@ -4,7 +4,7 @@ As https://docs.ray.io/en/latest/ray-core/api/doc/ray.util.queue.Queue.html, wit
 
 * Nobody takes an item with him. A `get` that is cancelled (asyncio, `ray.cancel`, Ctrl-C), or whose process is killed
   while it waits, leaves its item in the queue, where Ray's queue loses it; a `put` that is cancelled while it waits
-  is off the queue.
+  is off the queue. (Of a process that is killed in the instant after a `get`, the item may come again.)
 * `get(timeout=0)` takes an item that is there, as the standard library's queue does; Ray's never gets one.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import miniray
 from miniray.actor import kill, method
 from miniray.exceptions import RayError
-from miniray.util.tickets import draw_ticket
+from miniray.util.tickets import confirm, draw_ticket, withdraw
 from miniray.util.waiting_line import Ticket
 
 __all__ = ["Empty", "Full", "Queue"]
@@ -90,7 +90,7 @@ class Queue:
         try:
             done = miniray.get(actor.put_with_ticket.remote(item, ticket, limit, block))
         except BaseException as error:
-            _withdraw(actor, ticket, error)
+            _interrupted(actor, ticket, error)
             raise
         if not done:
             raise Full
@@ -103,7 +103,7 @@ class Queue:
         try:
             done = await actor.put_with_ticket.remote(item, ticket, limit, block)
         except BaseException as error:
-            _withdraw(actor, ticket, error)
+            _interrupted(actor, ticket, error)
             raise
         if not done:
             raise Full
@@ -125,9 +125,9 @@ class Queue:
         try:
             items = miniray.get(actor.get_with_ticket.remote(ticket, limit, block))
             if items:
-                actor.confirm.remote(ticket)
+                confirm(actor, ticket)
         except BaseException as error:
-            _withdraw(actor, ticket, error)
+            _interrupted(actor, ticket, error)
             raise
         if not items:
             raise Empty
@@ -141,9 +141,9 @@ class Queue:
         try:
             items = await actor.get_with_ticket.remote(ticket, limit, block)
             if items:
-                actor.confirm.remote(ticket)
+                confirm(actor, ticket)
         except BaseException as error:
-            _withdraw(actor, ticket, error)
+            _interrupted(actor, ticket, error)
             raise
         if not items:
             raise Empty
@@ -217,13 +217,10 @@ def _checked(block: bool, timeout: float | None) -> float | None:
     return timeout
 
 
-def _withdraw(actor: Any, ticket: Ticket, error: BaseException) -> None:
-    """A call ended with an error that did not come from the actor: whatever it does there is not wanted any more."""
+def _interrupted(actor: Any, ticket: Ticket, error: BaseException) -> None:
+    """A call ended with an error. If that did not come from the actor, what it does there is not wanted any more."""
     if not isinstance(error, RayError):
-        try:
-            actor.withdraw.remote(ticket)
-        except Exception:
-            pass  # the session is over, and the queue with it
+        withdraw(actor, ticket)
 
 
 class _QueueActor:
