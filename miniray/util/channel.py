@@ -16,10 +16,10 @@ by `close`, by leaving its `with` block, when it is garbage collected, and with 
 Receivers that wait are woken then, get what is left, and then `Closed`. Senders get `Closed` once no receiver is left.
 
 A batch is one step: its items stand side by side, or it is not sent. A receive that is cancelled or whose process is
-killed while it waits takes no item with it (`waiting_line` has the rules); of one that is killed in the instant after
-it received, the items may come again. Items of more than 100 KiB stay in shared
-memory and travel as refs, not through the channel's actor; they are owned by the process that sent them, and are lost
-with it if it ends before they are received.
+killed while it waits takes no item with it (`waiting_line` has the rules); of a process that is killed in the instant
+after it received, the items may come again. Items of more than 100 KiB stay in shared memory and travel as refs, not
+through the channel's actor; they are owned by the process that sent them, and are lost with it if it ends before they
+are received.
 
 The model is Rust's `tokio::sync`; Ray has no such thing.
 """
