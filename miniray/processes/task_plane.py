@@ -138,7 +138,8 @@ class TaskPlane:
         if contained:
             self._core.objects.check_out_of_band(contained)
         if len(pickled) > FUNCTION_WARN_SIZE:
-            self._check_size(pickled, f"{function.__module__}.{function.__name__}", kind)
+            name = function.__name__ if kind == "actor" else f"{function.__module__}.{function.__name__}"
+            self._check_size(pickled, name, kind)
         if len(pickled) > 100 * 1024:
             payload, _ = self._core.objects.to_payload(serialize(pickled))
         else:

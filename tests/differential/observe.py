@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,23 @@ def outcome(call: Callable[[], Any], text: str = "full") -> Any:
             raise
         return error_answer(error, text)
     return {"returns": value}
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> bool:
+    """Waits for a condition; whether it came."""
+    end = time.monotonic() + seconds
+    while not (met := bool(condition())) and time.monotonic() < end:
+        time.sleep(0.02)
+    return met
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet counts as ended."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 class TimeLimitExceeded(BaseException):

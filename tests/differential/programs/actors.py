@@ -7,18 +7,10 @@ import os
 import time
 
 from ..catalog import program
-from ..observe import error_answer, outcome
+from ..observe import error_answer, outcome, until
 
 AREA = "actors"
 SESSION = {"num_cpus": 4, "namespace": "space"}
-
-
-def until(condition, seconds=20):
-    """Waits for a condition; whether it came."""
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return bool(condition())
 
 
 class Counter:
