@@ -409,9 +409,19 @@ class Plain:
 def test_only_functions_and_classes_can_be_remote() -> None:
     o.check_remote_target(Plain)
     o.check_remote_target(lambda: 1)
-    for target in (len, functools.partial(print), Plain().method, 5, None):
+    for target in (5, None, o):
         with pytest.raises(TypeError, match="must be applied to either a function or a class."):
             o.check_remote_target(target)
+
+
+def test_other_callables_are_an_extension(strict: None) -> None:
+    others = (len, functools.partial(print), Plain().method)
+    for target in others:
+        with pytest.raises(TypeError, match="must be applied to either a function or a class."):
+            o.check_remote_target(target)
+    o.set_strict_mode(False)
+    for target in others:
+        o.check_remote_target(target)
 
 
 def test_async_functions_are_an_extension(strict: None) -> None:

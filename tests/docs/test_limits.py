@@ -9,7 +9,7 @@ import pytest
 
 NOTES = Path(__file__).parents[2] / "docs" / "protocols"
 ROW = re.compile(r"^\| .* \| ([\d.,]+) ?(\w*) \| `(\w+)\.([A-Z_]+)` \|$", re.MULTILINE)
-UNITS = {"": 1, "s": 1, "ms": 1e-3, "KiB": 1 << 10, "MiB": 1 << 20}
+UNITS = {"": 1, "s": 1, "ms": 1e-3, "KiB": 1 << 10, "MiB": 1 << 20, "MB": 10**6}
 PLACES = ("state_machines", "processes", "system")
 
 LIMITS = [(note.stem, *row) for note in sorted(NOTES.glob("*.md")) for row in ROW.findall(note.read_text("utf-8"))]

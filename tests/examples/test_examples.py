@@ -73,7 +73,7 @@ def on_ray(name: str, folder: Path) -> Path:
 
 
 def test_every_example_is_run_here():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*EXPECTED, "stdlib_census.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*EXPECTED, "stdlib_census.py", "channels.py"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)

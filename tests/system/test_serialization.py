@@ -214,7 +214,7 @@ def test_what_cannot_be_serialized_is_named_with_a_report() -> None:
     text = str(caught.value)
     title = f"Checking Serializability of {[lock]}"
     assert text.startswith(f"Could not serialize the put value {[lock]}:\n{'=' * len(title)}\n{title}\n")
-    assert "!!! FAIL serialization: cannot pickle '_thread.lock' object\n" in text
+    assert "\x1b[31m!!! FAIL\x1b[39m serialization: cannot pickle '_thread.lock' object\n" in text
     assert text.endswith("=\n")
     assert isinstance(caught.value.__cause__, TypeError)
 
