@@ -235,6 +235,10 @@ class ObjectPlane:
             contained = [Handover(entry.object_id, self.owner_of(entry)) for entry in inner]
         if serialized.total_size <= INLINE_LIMIT:
             return Payload(serialized.kind, serialized.to_bytes(), None, contained), inner
+        if self._released:
+            # What was released a moment ago may be the warm memory that this value needs (800 MB: 20 GB/s against 2).
+            with self._core.lock:
+                self.drain()
         buffer = self.store.create(serialized.total_size)
         try:
             buffer.write(serialized)
