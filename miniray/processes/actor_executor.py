@@ -283,7 +283,7 @@ class ActorExecutor:
 
     # -- running on event loops ----------------------------------------------------------------------------------------
 
-    async def _run_in_loop(self, call: Call) -> None:
+    async def _run_in_loop(self, call: Call, group: EventLoopGroup) -> None:
         """One call of an async actor (a task of its group's loop)."""
         import asyncio  # loaded with the loop
 
@@ -331,7 +331,7 @@ class ActorExecutor:
                 self._threads.pop(push.task_id, None)
                 self._executor.deadlines.end(push.task_id)
         reply.duration = time.perf_counter() - start
-        self._answer(owner, push, reply, False)
+        self._answer(owner, push, reply, group.alone())
 
     def _flush_from_loop(self) -> None:
         with self._core.lock:

@@ -66,7 +66,7 @@ class EventLoopGroup:
         self,
         name: str,
         size: int,
-        run: Callable[[Call], Coroutine[Any, Any, None]],
+        run: Callable[[Call, EventLoopGroup], Coroutine[Any, Any, None]],
         flush: Callable[[], None],
     ) -> None:
         import asyncio  # 40 ms: only async actors pay
@@ -99,6 +99,10 @@ class EventLoopGroup:
 
         asyncio.run_coroutine_threadsafe(call(), self.loop).result()
 
+    def alone(self) -> bool:
+        """Whether the call that asks is the only one: its reply need not wait for others."""
+        return len(self._tasks) == 1 and not self._waiting
+
     def submit(self, call: Call) -> None:
         """Queue a call: one wake-up of the loop serves all that came since the last one."""
         self._waiting.append(call)
@@ -113,7 +117,7 @@ class EventLoopGroup:
             call = waiting.popleft()
             task_id = call[1].task_id
             # A context of its own: calls do not see each other's variables.
-            task = contextvars.Context().run(self.loop.create_task, self._run(call))
+            task = contextvars.Context().run(self.loop.create_task, self._run(call, self))
             self._tasks[task_id] = task
             task.add_done_callback(partial(self._done, task_id))
 
