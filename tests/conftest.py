@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[leaks.ROOT_VARIABLE] = tempfile.mkdtemp(prefix="mrt-", dir="/tmp" if sys.platform != "win32" else None)
     for name in ADDRESS_VARIABLES:
         os.environ.pop(name, None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what it runs in the background so, and every program of the tests would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
