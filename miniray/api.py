@@ -234,9 +234,9 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
     if type(object_refs) is ObjectRef:
         if timeout is not None:
             timeout = _checked_timeout(timeout)
-        return core.objects.get_one(object_refs, timeout)
+        return core.objects.waiting.get_one(object_refs, timeout)
     if isinstance(object_refs, ObjectRef):
-        return core.objects.get_one(object_refs, _checked_timeout(timeout))
+        return core.objects.waiting.get_one(object_refs, _checked_timeout(timeout))
     if isinstance(object_refs, RefGenerator):
         return object_refs
     if not isinstance(object_refs, list):
@@ -247,7 +247,7 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
     for ref in object_refs:
         if not isinstance(ref, ObjectRef):
             raise TypeError(f"Attempting to call `get` on the value {ref}, which is not an ray.ObjectRef.")
-    return core.objects.get(object_refs, _checked_timeout(timeout))
+    return core.objects.waiting.get(object_refs, _checked_timeout(timeout))
 
 
 def _checked_timeout(timeout: Any) -> float | None:
@@ -329,7 +329,7 @@ def wait(
         raise ValueError(f"Invalid number of objects to return {num_returns}.")
     if num_returns > len(ray_waitables):
         raise ValueError("num_returns cannot be greater than the number of ray_waitables provided to ray.wait.")
-    return core.objects.wait(ray_waitables, num_returns, timeout, fetch_local)
+    return core.objects.waiting.wait(ray_waitables, num_returns, timeout, fetch_local)
 
 
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:

@@ -137,7 +137,7 @@ class Process:
                     objects.request_values([ref._entry])
                 return None
             try:
-                return objects.get_one(ref, 0)
+                return objects.waiting.get_one(ref, 0)
             except RayError as error:
                 return error.with_traceback(None)
 

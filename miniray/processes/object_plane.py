@@ -4,17 +4,15 @@ Small values (up to `INLINE_LIMIT` bytes) stay in the owner's memory and travel 
 no socket. Large ones are written once into shared memory and mapped by every reader. Who still needs an object is
 decided by `state_machines.reference_counter`; this file is its port.
 
-Waiting costs one callback per object that is not ready yet, and no event object per ref: a `get` of 10,000 refs
-counts down.
+`object_waiting` holds `get` and `wait`, `object_futures` what runs in a thread of its own.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from miniray import exceptions
@@ -23,10 +21,11 @@ from miniray.messages.objects import KIND_ERROR, Address, Handover, Location, Pa
 from miniray.processes import current
 from miniray.processes.actor_plane import OwnedActor
 from miniray.processes.memory_quota import MemoryQuota
-from miniray.processes.reactor import Waiter
-from miniray.refs import ObjectRef, RefGenerator
+from miniray.processes.object_futures import ObjectFutures
+from miniray.processes.object_waiting import ObjectWaiting
+from miniray.refs import ObjectRef
 from miniray.state_machines.reference_counter import ObjectEntry, ReferenceCounter
-from miniray.system import pickler, user_log
+from miniray.system import pickler
 from miniray.system.serialization import SerializedObject, deserialize, serialize
 from miniray.task_errors import from_wire, to_wire
 
@@ -43,22 +42,6 @@ _EARLIER_SESSION = (
 )
 
 _new_ref = ObjectRef.__new__
-
-
-class _Countdown(Waiter):
-    """Waits until so many of the objects it was attached to are ready, or (`eager`) one of them is an error."""
-
-    __slots__ = ("eager", "remaining")
-
-    def __init__(self, remaining: int, eager: bool) -> None:
-        super().__init__()
-        self.remaining = remaining
-        self.eager = eager
-
-    def on_ready(self, entry: ObjectEntry) -> None:
-        self.remaining -= 1
-        if self.remaining <= 0 or (self.eager and entry.payload is not None and entry.payload.kind == KIND_ERROR):
-            self.finish()
 
 
 class HeldEntries(list[ObjectEntry]):
@@ -85,7 +68,8 @@ class ObjectPlane:
         self._store: SegmentStore | None = None
         self._store_lock = threading.Lock()
         self.quota = MemoryQuota(core)
-        self._callbacks: _CallbackThread | None = None
+        self.waiting = ObjectWaiting(core, self)
+        self.futures = ObjectFutures(core, self)
         self._freed_callbacks: dict[bytes, Callable[[], None]] = {}
 
     # -- refs ------------------------------------------------------------------------------------------------------
@@ -276,128 +260,7 @@ class ObjectPlane:
                 store = self._store
         return store
 
-    # -- get -------------------------------------------------------------------------------------------------------
-
-    def get_one(self, ref: ObjectRef[Any], timeout: float | None) -> Any:
-        """The value of one ref; see `get`."""
-        entry = ref._entry if ref._core is self else self._check_ref(ref)
-        if entry.payload is None:
-            self._await_entries([entry], 1, timeout, True)
-            if entry.payload is None:
-                raise _get_timeout([ref], timeout)
-        return self.load(entry)
-
-    def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
-        """The values of these refs, in order.
-
-        Args:
-            timeout: seconds; None waits for ever, 0 takes what is there.
-
-        Raises:
-            GetTimeoutError: not all were ready in time.
-            the error of the first ref that holds one, as soon as any does.
-        """
-        entries = [ref._entry if ref._core is self else self._check_ref(ref) for ref in refs]
-        pending = {}
-        for entry in entries:
-            payload = entry.payload
-            if payload is None:
-                pending[id(entry)] = entry
-            elif payload.kind == KIND_ERROR:
-                self.load(entry)  # raises at once, whatever else is not ready
-        if pending:
-            self._await_entries(list(pending.values()), len(pending), timeout, True)
-            failed = None
-            for entry in entries:
-                if entry.payload is None:
-                    failed = entry
-                elif entry.payload.kind == KIND_ERROR:
-                    self.load(entry)
-            if failed is not None:
-                raise _get_timeout(refs, timeout)
-        return [self.load(entry) for entry in entries]
-
-    def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        """Split refs into (at most `num_returns` that are ready, the rest), both in the order given."""
-        if any(isinstance(ref, RefGenerator) for ref in refs):
-            return self._wait_mixed(refs, num_returns, timeout)
-        entries = [self._check_ref(ref) for ref in refs]
-        pending = [entry for entry in entries if entry.payload is None]
-        missing = num_returns - (len(entries) - len(pending))
-        if missing > 0:
-            self._await_entries(pending, missing, timeout, False)
-        return _split(refs, [entry.payload is not None for entry in entries], num_returns)
-
-    def _wait_mixed(
-        self, refs: Sequence[Any], num_returns: int, timeout: float | None
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        """`wait` when generators are among the refs: one is ready when its next item is there, or it has ended."""
-        core = self._core
-        waiter = _Countdown(num_returns, False)
-
-        def counted(_entry: Any = None) -> None:
-            waiter.remaining -= 1
-            if waiter.remaining <= 0:
-                waiter.finish()
-
-        entries = []
-        with core.lock:
-            for ref in refs:
-                if isinstance(ref, RefGenerator):
-                    if ref._stream.ready():
-                        counted()
-                    else:
-                        ref._stream.waiters.append(counted)
-                    continue
-                entry = self._check_ref(ref)
-                entries.append(entry)
-                if entry.payload is not None:
-                    counted()
-                else:
-                    entry.waiters = [*(entry.waiters or []), counted]
-            self.request_values(entries)
-        if not waiter.done:
-            core.tasks.wait_in_task(waiter, None if timeout is None else time.monotonic() + timeout)
-        with core.lock:
-            for ref in refs:
-                waiters = ref._stream.waiters if isinstance(ref, RefGenerator) else ref._entry.waiters
-                if waiters and counted in waiters:
-                    waiters.remove(counted)
-            done = [
-                ref._stream.ready() if isinstance(ref, RefGenerator) else ref._entry.payload is not None for ref in refs
-            ]
-        return _split(refs, done, num_returns)
-
-    def _await_entries(self, entries: list[ObjectEntry], number: int, timeout: float | None, eager: bool) -> None:
-        core = self._core
-        waiter = _Countdown(number, eager)
-        callback = waiter.on_ready
-        with core.lock:
-            if self._released:
-                self.drain()
-            for entry in entries:
-                if entry.payload is not None:
-                    callback(entry)
-                elif entry.waiters is None:
-                    entry.waiters = [callback]
-                else:
-                    entry.waiters.append(callback)
-            if core.head_lost:
-                waiter.finish()
-            self.request_values(entries)
-        try:
-            if not waiter.done:
-                core.tasks.wait_in_task(waiter, None if timeout is None else time.monotonic() + timeout)
-        finally:
-            if not waiter.done or len(entries) > 1:
-                with core.lock:
-                    for entry in entries:
-                        if entry.payload is None and entry.waiters:
-                            entry.waiters.remove(callback)
-        if core.closed and not waiter.done:
-            raise exceptions.RaySystemError("The session was shut down while this call waited for an object.")
+    # -- values ----------------------------------------------------------------------------------------------------
 
     def request_values(self, entries: list[ObjectEntry]) -> None:
         """Ask the owners for borrowed objects that are not here and were not asked for yet (under the lock)."""
@@ -479,31 +342,7 @@ class ObjectPlane:
         if payload.location is not None:
             self.free_location(payload.location, recyclable=False)
         elif payload.kind == KIND_ERROR:
-            self._report_unhandled(payload)
-
-    def _report_unhandled(self, payload: Payload) -> None:
-        """Nobody ever looked at the error of a task: say so (in the thread of callbacks). As in Ray, the deaths of
-        actors and cancellations are not meant, nor anything at the end of the session.
-        """
-        core = self._core
-        if core.closed or core.leaving is not None or core.head_lost or _unhandled_ignored():
-            return
-
-        def report() -> None:
-            assert payload.data is not None
-            error = from_wire(payload.data)
-            failed = isinstance(error, (exceptions.RayTaskError, exceptions.WorkerCrashedError))
-            if failed and not isinstance(error, exceptions.TaskCancelledError):
-                text = f"Unhandled error (suppress with 'RAY_IGNORE_UNHANDLED_ERRORS=1'): {error}"
-                user_log.say(user_log.ERROR, text)
-
-        self._callback_thread().submit(report)
-
-    def _callback_thread(self) -> _CallbackThread:
-        thread = self._callbacks
-        if thread is None:
-            thread = self._callbacks = _CallbackThread()
-        return thread
+            self.futures.report_unhandled(payload)
 
     # -- port of the reference counter ---------------------------------------------------------------------------------
 
@@ -518,7 +357,7 @@ class ObjectPlane:
             if payload.location is not None:
                 self.free_location(payload.location, recyclable=not entry.shared)
             elif payload.kind == KIND_ERROR and not entry.accessed:
-                self._report_unhandled(payload)
+                self.futures.report_unhandled(payload)
         elif isinstance(entry.producer, OwnedActor):
             self._core.actors.out_of_scope(entry.producer)
 
@@ -659,107 +498,23 @@ class ObjectPlane:
         with self._core.lock:
             self._freed_callbacks[self._check_ref(ref).object_id] = callback
 
-    # -- futures ---------------------------------------------------------------------------------------------------
-
-    def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        """Call `callback` in the callback thread once the entry is ready."""
-        with self._core.lock:
-            thread = self._callback_thread()
-            entry.accessed = True
-            if entry.payload is not None:
-                thread.submit(callback)
-                return
-            submit = thread.submit
-
-            def ready(_entry: ObjectEntry) -> None:
-                submit(callback)
-
-            if entry.waiters is None:
-                entry.waiters = [ready]
-            else:
-                entry.waiters.append(ready)
-            self.request_values([entry])
-        self._core.reactor.lead_at_once()
-
-    def result_of(self, ref: ObjectRef[Any]) -> Any:
-        """The value of a ready ref, or its error as a value (a task's error as it is, not as its cause's type)."""
-        payload = ref._entry.payload
-        ref._entry.accessed = True
-        if payload.kind == KIND_ERROR:
-            return from_wire(payload.data)
-        try:
-            return self.load(ref._entry)
-        except BaseException as error:
-            return error
+    # -- what refs ask for -------------------------------------------------------------------------------------------
 
     def on_ready(self, ref: ObjectRef[Any], callback: Callable[[Any], None]) -> None:
         """Call `callback(value or error)` once the object is ready."""
-        entry = self._check_ref(ref)
-        self.when_ready(entry, lambda: callback(self.result_of(ref)))
+        self.futures.on_ready(ref, callback)
 
     def future_of(self, ref: ObjectRef[Any]) -> Any:
         """A `concurrent.futures.Future` of the object."""
-        from concurrent.futures import Future  # 8 ms with logging; only who wants futures pays
-
-        entry = self._check_ref(ref)
-        future: Future[Any] = Future()
-
-        def complete() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                value = self.load(ref._entry)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
-
-        self.when_ready(entry, complete)
-        return future
+        return self.futures.future_of(ref)
 
     def asyncio_future_of(self, ref: ObjectRef[Any]) -> Any:
         """An `asyncio.Future` of the object, in the running loop."""
-        import asyncio  # the caller has imported it already
-
-        entry = self._check_ref(ref)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-
-        def complete() -> None:
-            if future.cancelled():
-                return
-            try:
-                value = self.load(ref._entry)
-            except BaseException as error:
-                if isinstance(error, StopIteration):
-                    error = RuntimeError(f"{error!r} cannot be raised into a Future")
-                future.set_exception(error)
-            else:
-                future.set_result(value)
-
-        def ready(_entry: ObjectEntry) -> None:
-            try:
-                loop.call_soon_threadsafe(complete)
-            except RuntimeError:
-                pass  # the loop was closed: nobody waits any more
-
-        with self._core.lock:
-            if entry.payload is None:
-                if entry.waiters is None:
-                    entry.waiters = [ready]
-                else:
-                    entry.waiters.append(ready)
-                self.request_values([entry])
-        if entry.payload is not None and not future.done():
-            complete()
-            return future
-        self._core.reactor.lead_at_once()
-        return future
+        return self.futures.asyncio_future_of(ref)
 
     def close(self) -> None:
         """The process leaves the session."""
-        if self._callbacks is not None:
-            self._callbacks.stop()
+        self.futures.close()
         if self._store is not None:
             self._store.close()
 
@@ -777,54 +532,6 @@ class _RemoteWaiter:
         self._plane._send_value(self.peer, entry)
 
 
-class _CallbackThread:
-    """Runs the callbacks of futures: user code never runs in the thread that leads."""
-
-    def __init__(self) -> None:
-        import queue  # only with the first future
-
-        self._queue: Any = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="miniray-callbacks", daemon=True)
-        self._thread.start()
-
-    def submit(self, callback: Callable[[], None]) -> None:
-        self._queue.put(callback)
-
-    def _run(self) -> None:
-        while True:
-            callback = self._queue.get()
-            if callback is None:
-                return
-            try:
-                callback()
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-            del callback
-
-    def stop(self) -> None:
-        self._queue.put(None)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5.0)
-
-
-def _split(
-    refs: Sequence[ObjectRef[Any]], done: Sequence[bool], number: int
-) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-    """The first `number` refs that are done, and the rest."""
-    ready: list[ObjectRef[Any]] = []
-    rest: list[ObjectRef[Any]] = []
-    for ref, is_done in zip(refs, done, strict=True):
-        if is_done and len(ready) < number:
-            ready.append(ref)
-            if isinstance(ref, ObjectRef):
-                ref._entry.accessed = True
-        else:
-            rest.append(ref)
-    return ready, rest
-
-
 def _raisable(error: BaseException) -> BaseException:
     """What `get` raises for an error: for a task's, one that is an instance of the cause's type, too."""
     return error.as_instanceof_cause() if isinstance(error, exceptions.RayTaskError) else error
@@ -835,16 +542,6 @@ def _not_loaded(error: Exception) -> exceptions.RaySystemError:
     import traceback  # only then
 
     return exceptions.RaySystemError(error, "".join(traceback.format_exception(error)))
-
-
-def _get_timeout(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> exceptions.GetTimeoutError:
-    return exceptions.GetTimeoutError(
-        "Get timed out: some object(s) not ready." if timeout is not None else "Get failed: the session was lost."
-    )
-
-
-def _unhandled_ignored() -> bool:
-    return os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "") not in ("", "0")
 
 
 def _out_of_band_allowed() -> bool:

@@ -1,0 +1,190 @@
+"""Waiting for objects: `get` and `wait`.
+
+Waiting costs one callback per object that is not ready yet, and no event object per ref: a `get` of 10,000 refs
+counts down.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from miniray import exceptions
+from miniray.messages.objects import KIND_ERROR
+from miniray.processes.reactor import Waiter
+from miniray.refs import ObjectRef, RefGenerator
+from miniray.state_machines.reference_counter import ObjectEntry
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+    from miniray.processes.object_plane import ObjectPlane
+
+
+class _Countdown(Waiter):
+    """Waits until so many of the objects it was attached to are ready, or (`eager`) one of them is an error."""
+
+    __slots__ = ("eager", "remaining")
+
+    def __init__(self, remaining: int, eager: bool) -> None:
+        super().__init__()
+        self.remaining = remaining
+        self.eager = eager
+
+    def on_ready(self, entry: ObjectEntry) -> None:
+        self.remaining -= 1
+        if self.remaining <= 0 or (self.eager and entry.payload is not None and entry.payload.kind == KIND_ERROR):
+            self.finish()
+
+
+class ObjectWaiting:
+    """`get` and `wait` of one core worker."""
+
+    def __init__(self, core: CoreWorker, plane: ObjectPlane) -> None:
+        self._core = core
+        self._plane = plane
+
+    def get_one(self, ref: ObjectRef[Any], timeout: float | None) -> Any:
+        """The value of one ref; see `get`."""
+        plane = self._plane
+        entry = ref._entry if ref._core is plane else plane._check_ref(ref)
+        if entry.payload is None:
+            self._await_entries([entry], 1, timeout, True)
+            if entry.payload is None:
+                raise _get_timeout([ref], timeout)
+        return self._plane.load(entry)
+
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
+        """The values of these refs, in order.
+
+        Args:
+            timeout: seconds; None waits for ever, 0 takes what is there.
+
+        Raises:
+            GetTimeoutError: not all were ready in time.
+            the error of the first ref that holds one, as soon as any does.
+        """
+        plane = self._plane
+        entries = [ref._entry if ref._core is plane else plane._check_ref(ref) for ref in refs]
+        pending = {}
+        for entry in entries:
+            payload = entry.payload
+            if payload is None:
+                pending[id(entry)] = entry
+            elif payload.kind == KIND_ERROR:
+                self._plane.load(entry)  # raises at once, whatever else is not ready
+        if pending:
+            self._await_entries(list(pending.values()), len(pending), timeout, True)
+            failed = None
+            for entry in entries:
+                if entry.payload is None:
+                    failed = entry
+                elif entry.payload.kind == KIND_ERROR:
+                    self._plane.load(entry)
+            if failed is not None:
+                raise _get_timeout(refs, timeout)
+        return [self._plane.load(entry) for entry in entries]
+
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """Split refs into (at most `num_returns` that are ready, the rest), both in the order given."""
+        if any(isinstance(ref, RefGenerator) for ref in refs):
+            return self._wait_mixed(refs, num_returns, timeout)
+        entries = [self._plane._check_ref(ref) for ref in refs]
+        pending = [entry for entry in entries if entry.payload is None]
+        missing = num_returns - (len(entries) - len(pending))
+        if missing > 0:
+            self._await_entries(pending, missing, timeout, False)
+        return _split(refs, [entry.payload is not None for entry in entries], num_returns)
+
+    def _wait_mixed(
+        self, refs: Sequence[Any], num_returns: int, timeout: float | None
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """`wait` when generators are among the refs: one is ready when its next item is there, or it has ended."""
+        core = self._core
+        waiter = _Countdown(num_returns, False)
+
+        def counted(_entry: Any = None) -> None:
+            waiter.remaining -= 1
+            if waiter.remaining <= 0:
+                waiter.finish()
+
+        entries = []
+        with core.lock:
+            for ref in refs:
+                if isinstance(ref, RefGenerator):
+                    if ref._stream.ready():
+                        counted()
+                    else:
+                        ref._stream.waiters.append(counted)
+                    continue
+                entry = self._plane._check_ref(ref)
+                entries.append(entry)
+                if entry.payload is not None:
+                    counted()
+                else:
+                    entry.waiters = [*(entry.waiters or []), counted]
+            self._plane.request_values(entries)
+        if not waiter.done:
+            core.tasks.wait_in_task(waiter, None if timeout is None else time.monotonic() + timeout)
+        with core.lock:
+            for ref in refs:
+                waiters = ref._stream.waiters if isinstance(ref, RefGenerator) else ref._entry.waiters
+                if waiters and counted in waiters:
+                    waiters.remove(counted)
+            done = [
+                ref._stream.ready() if isinstance(ref, RefGenerator) else ref._entry.payload is not None for ref in refs
+            ]
+        return _split(refs, done, num_returns)
+
+    def _await_entries(self, entries: list[ObjectEntry], number: int, timeout: float | None, eager: bool) -> None:
+        core = self._core
+        waiter = _Countdown(number, eager)
+        callback = waiter.on_ready
+        with core.lock:
+            if self._plane._released:
+                self._plane.drain()
+            for entry in entries:
+                if entry.payload is not None:
+                    callback(entry)
+                elif entry.waiters is None:
+                    entry.waiters = [callback]
+                else:
+                    entry.waiters.append(callback)
+            if core.head_lost:
+                waiter.finish()
+            self._plane.request_values(entries)
+        try:
+            if not waiter.done:
+                core.tasks.wait_in_task(waiter, None if timeout is None else time.monotonic() + timeout)
+        finally:
+            if not waiter.done or len(entries) > 1:
+                with core.lock:
+                    for entry in entries:
+                        if entry.payload is None and entry.waiters:
+                            entry.waiters.remove(callback)
+        if core.closed and not waiter.done:
+            raise exceptions.RaySystemError("The session was shut down while this call waited for an object.")
+
+
+def _split(
+    refs: Sequence[ObjectRef[Any]], done: Sequence[bool], number: int
+) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+    """The first `number` refs that are done, and the rest."""
+    ready: list[ObjectRef[Any]] = []
+    rest: list[ObjectRef[Any]] = []
+    for ref, is_done in zip(refs, done, strict=True):
+        if is_done and len(ready) < number:
+            ready.append(ref)
+            if isinstance(ref, ObjectRef):
+                ref._entry.accessed = True
+        else:
+            rest.append(ref)
+    return ready, rest
+
+
+def _get_timeout(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> exceptions.GetTimeoutError:
+    return exceptions.GetTimeoutError(
+        "Get timed out: some object(s) not ready." if timeout is not None else "Get failed: the session was lost."
+    )
