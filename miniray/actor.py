@@ -14,161 +14,43 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from miniray import exceptions
 from miniray import options as option_table
+from miniray.actor_descriptor import (
+    BUILT_IN,
+    EMPTY_EXTRAS,
+    Descriptor,
+    Method,
+    Plan,
+    decode_extras,
+    describe,
+    method_extras,
+    parameters_of,
+    plan_of,
+    signature_from,
+)
 from miniray.ids import ActorID
 from miniray.messages import control
 from miniray.messages.control import LeaseSpec
 from miniray.messages.objects import Address
 from miniray.messages.tasks import TaskExtras
 from miniray.processes import current
-from miniray.processes.actor_executor import ASYNC_CONCURRENCY, has_async_methods
+from miniray.processes.actor_executor import ASYNC_CONCURRENCY
 from miniray.processes.auto_init import require_core
 from miniray.processes.task_plane import encode_extras
-from miniray.remote_function import call_signature, strategy_bytes
+from miniray.remote_function import strategy_bytes
 from miniray.system import pickler
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
     from miniray.state_machines.actor_submission import ActorClient
 
-_KINDS = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL", "KEYWORD_ONLY", "VAR_KEYWORD")
 #: Seconds that an actor gets to end by itself in ``kill(actor, graceful=True)``.
 GRACEFUL_TIMEOUT = 5.0
-_BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
 
 
 class ActorClassInheritanceException(TypeError):
     """Somebody tried to inherit from an actor class."""
-
-
-# ---- what is known of a class, as it travels ----
-
-
-class MethodInfo(msgspec.Struct, array_like=True, frozen=True):
-    """One method of an actor class, without its code."""
-
-    name: str
-    parameters: list[tuple[str, int, bool]] | None  #: name, kind, has a default; without self; None: anything goes
-    num_returns: int | str | None = None
-    concurrency_group: str = ""
-    max_task_retries: int | None = None
-    retry_exceptions: bool = False
-    retry_exception_types: bytes = b""
-    is_generator: bool = False
-    backpressure: int = -1
-    timeout: float = 0.0
-
-
-class Descriptor(msgspec.Struct, array_like=True, frozen=True):
-    """What another process needs to make a handle."""
-
-    class_name: str
-    module: str
-    methods: list[MethodInfo]
-    ordered: bool
-    is_async: bool
-    max_task_retries: int
-    max_pending_calls: int
-    token: bytes
-    concurrency_groups: list[str]
-
-
-decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
-_EMPTY_EXTRAS = encode_extras(TaskExtras())
-_encode_descriptor = msgspec.msgpack.Encoder().encode
-_decode_descriptor = msgspec.msgpack.Decoder(Descriptor).decode
-
-
-class _Method:
-    """A method of an actor class, ready to be called through handles; shared by all handles of one descriptor."""
-
-    __slots__ = ("arity", "extras", "info", "name", "retries", "signature", "what")
-
-    def __init__(self, descriptor: Descriptor, info: MethodInfo) -> None:
-        self.info = info
-        self.name = f"{descriptor.class_name}.{info.name}"
-        self.what = f"{descriptor.module}.{self.name}"
-        retries = info.max_task_retries
-        self.retries = descriptor.max_task_retries if retries is None else retries
-        self.signature: inspect.Signature | None = None
-        self.arity: tuple[int, float] | None = (0, float("inf"))
-        if info.parameters is not None:
-            self.signature, self.arity = _signature_from(info.parameters)
-        self.extras = _method_extras(info, {})
-
-
-class _Plan:
-    """A descriptor with its methods by name."""
-
-    __slots__ = ("descriptor", "encoded", "methods")
-
-    def __init__(self, descriptor: Descriptor, encoded: bytes) -> None:
-        self.descriptor = descriptor
-        self.encoded = encoded
-        self.methods = {info.name: _Method(descriptor, info) for info in descriptor.methods}
-
-
-_plans: dict[bytes, _Plan] = {}
-
-
-def _plan(encoded: bytes) -> _Plan:
-    plan = _plans.get(encoded)
-    if plan is None:
-        plan = _plans[encoded] = _Plan(_decode_descriptor(encoded), encoded)
-    return plan
-
-
-def _method_extras(info: MethodInfo, options: dict[str, Any]) -> bytes:
-    group = options.get("concurrency_group") or info.concurrency_group
-    retry_exceptions = options.get("retry_exceptions", info.retry_exceptions)
-    types = info.retry_exception_types if retry_exceptions is info.retry_exceptions else b""
-    if isinstance(retry_exceptions, (list, tuple)):
-        types = _pickled_types(retry_exceptions)
-    extras = TaskExtras(
-        concurrency_group=group or "",
-        retry_exceptions=bool(retry_exceptions),
-        retry_exception_types=types,
-        timeout=options.get("timeout_s") or info.timeout,
-    )
-    return b"" if extras == TaskExtras() else encode_extras(extras)
-
-
-def _pickled_types(types: Any) -> bytes:
-    from miniray.system.serialization import pickle_function
-
-    return pickle_function(tuple(types), lambda: "the option retry_exceptions")
-
-
-def _parameters_of(function: Any, bound: bool) -> list[tuple[str, int, bool]] | None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
-    rows = [
-        (parameter.name, int(parameter.kind), parameter.default is not parameter.empty)
-        for parameter in signature.parameters.values()
-    ]
-    if bound and rows and rows[0][1] in (0, 1):
-        del rows[0]
-    return rows
-
-
-def _signature_from(rows: list[tuple[str, int, bool]]) -> tuple[inspect.Signature, tuple[int, float] | None]:
-    kinds = [getattr(inspect.Parameter, name) for name in _KINDS]
-    signature = inspect.Signature(
-        [
-            inspect.Parameter(name, kinds[kind], default=None if has_default else inspect.Parameter.empty)
-            for name, kind, has_default in rows
-        ]
-    )
-
-    def stand_in() -> None: ...
-
-    stand_in.__signature__ = signature  # type: ignore[attr-defined]
-    return call_signature(stand_in)
 
 
 # ---- handles ----
@@ -184,7 +66,7 @@ class ActorHandle:
     _core: Any
     _entry: Any
 
-    def __init__(self, actor_id: bytes, plan: _Plan, client: ActorClient, core: Any, entry: Any) -> None:
+    def __init__(self, actor_id: bytes, plan: Plan, client: ActorClient, core: Any, entry: Any) -> None:
         self._actor_id = ActorID(actor_id)
         self._plan = plan
         self._client = client
@@ -208,7 +90,7 @@ class ActorHandle:
             pass
 
     def __dir__(self) -> list[str]:
-        return sorted({*self._plan.methods, "__init__", *_BUILT_IN})
+        return sorted({*self._plan.methods, "__init__", *BUILT_IN})
 
     def __repr__(self) -> str:
         return f"Actor({self._plan.descriptor.class_name}, {self._actor_id.hex()})"
@@ -236,7 +118,7 @@ class ActorMethod:
 
     __slots__ = ("_handle", "_method", "_options")
 
-    def __init__(self, handle: ActorHandle, method: _Method, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, handle: ActorHandle, method: Method, options: dict[str, Any] | None = None) -> None:
         self._handle = handle
         self._method = method
         self._options = options
@@ -295,7 +177,7 @@ class ActorMethod:
             name = given.get("name") or name
             if given.get("max_task_retries") is not None:
                 retries = given["max_task_retries"]
-            extras = _method_extras(info, given)
+            extras = method_extras(info, given)
         if num_returns is None:
             num_returns = "streaming" if info.is_generator else 1
         generator = 0
@@ -331,7 +213,7 @@ class ActorMethod:
         if backpressure == 0:
             option_table.validate_task_options({"_generator_backpressure_num_objects": 0}, in_options=True)
         backpressure = -1 if backpressure is None else backpressure
-        extras = decode_extras(_method_extras(self._method.info, given) or _EMPTY_EXTRAS)
+        extras = decode_extras(method_extras(self._method.info, given) or EMPTY_EXTRAS)
         extras.generator = kind
         extras.generator_backpressure = backpressure
         return encode_extras(extras), 2 if backpressure > 0 else 1
@@ -356,14 +238,14 @@ def _reduce_handle(pickler_: pickler.Pickler, handle: ActorHandle) -> tuple[Any,
 def _rebuild_handle(actor_id: bytes, encoded: bytes, owner_id: bytes, endpoint: str, out_of_band: bool) -> ActorHandle:
     core = require_core()
     owner = Address(owner_id, endpoint) if owner_id else None
-    return make_handle(core, actor_id, _plan(encoded), owner, out_of_band)
+    return make_handle(core, actor_id, plan_of(encoded), owner, out_of_band)
 
 
 pickler.reducers[ActorHandle] = _reduce_handle
 
 
 def make_handle(
-    core: CoreWorker, actor_id: bytes, plan: _Plan, owner: Address | None, out_of_band: bool = False
+    core: CoreWorker, actor_id: bytes, plan: Plan, owner: Address | None, out_of_band: bool = False
 ) -> ActorHandle:
     """A handle of an actor that this process did not create; weak without an owner."""
     from miniray.processes.actor_plane import handle_object_id
@@ -501,70 +383,12 @@ def make_actor_class(cls: type, options: dict[str, Any]) -> ActorClass:
         ValueError, TypeError: with Ray's texts.
     """
     checked = option_table.validate_actor_options(options, in_options=False)
-    if checked.get("allow_out_of_order_execution") is False and has_async_methods(cls):
-        raise ValueError("allow_out_of_order_execution=False is not supported for async actors.")
     return _class_of(cls)(cls, checked)
 
 
 def _class_of(cls: type) -> type[ActorClass]:
     """The type of one actor class: a type of its own, as in Ray, so that it shows the name and nobody's docstring."""
     return type(f"ActorClass({cls.__name__})", (ActorClass,), {"__module__": cls.__module__})
-
-
-def _describe(
-    actor_class: ActorClass, options: dict[str, Any], default_timeout: float
-) -> tuple[_Plan, bool, dict[str, int]]:
-    cls = actor_class._cls
-    is_async = has_async_methods(cls)
-    groups = _group_sizes(options.get("concurrency_groups"))
-    concurrency = options.get("max_concurrency") or 0
-    ordered = not (is_async or concurrency > 1 or groups or options.get("allow_out_of_order_execution"))
-    methods = []
-    for name in dir(cls):
-        if name.startswith("__") and name.endswith("__") and name not in ("__call__",):
-            continue
-        static = inspect.getattr_static(cls, name)
-        function = static.__func__ if isinstance(static, (staticmethod, classmethod)) else static
-        if not (inspect.isfunction(function) or inspect.ismethoddescriptor(function)) or isinstance(static, property):
-            continue
-        given = getattr(function, "__ray_method_options__", {})
-        retry = given.get("retry_exceptions") or False
-        methods.append(
-            MethodInfo(
-                name,
-                _parameters_of(function, not isinstance(static, staticmethod)),
-                given.get("num_returns"),
-                given.get("concurrency_group") or "",
-                given.get("max_task_retries"),
-                bool(retry),
-                _pickled_types(retry) if isinstance(retry, (list, tuple)) else b"",
-                inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function),
-                given.get("_generator_backpressure_num_objects") or -1,
-                given.get("timeout_s") or options.get("timeout_s") or default_timeout,
-            )
-        )
-    methods += [MethodInfo(name, None) for name in _BUILT_IN]
-    max_pending = options.get("max_pending_calls")
-    descriptor = Descriptor(
-        cls.__name__,
-        cls.__module__,
-        methods,
-        ordered,
-        is_async,
-        options.get("max_task_retries") or 0,
-        -1 if max_pending is None else max_pending,
-        actor_class._token,
-        list(groups),
-    )
-    return _plan(_encode_descriptor(descriptor)), is_async, groups
-
-
-def _group_sizes(groups: Any) -> dict[str, int]:
-    if not groups:
-        return {}
-    if isinstance(groups, list):
-        return {group["name"]: group["max_concurrency"] for group in groups}
-    return dict(groups)
 
 
 def create_actor(
@@ -585,18 +409,24 @@ def create_actor(
     what = f"{cls.__module__}.{cls.__qualname__}.__init__"
     constructor = inspect.getattr_static(cls, "__init__")
     if constructor is not object.__init__:
-        rows = _parameters_of(constructor, True)
+        rows = parameters_of(constructor, True)
         if rows is not None:
-            _signature_from(rows)[0].bind(*args, **kwargs)
+            signature_from(rows)[0].bind(*args, **kwargs)
     elif args or kwargs:
         raise TypeError("too many positional arguments" if args else "got an unexpected keyword argument")
-    plan, is_async, groups = _describe(actor_class, options, core.job_config.get("task_timeout_s") or 0.0)
+    plan, is_async, groups = describe(actor_class, options, core.job_config.get("task_timeout_s") or 0.0)
     descriptor = plan.descriptor
     export = core.tasks.export(actor_class._token, cls, what=what, kind="actor")
     resources = option_table.resource_request(options, is_actor=True)
     placement = option_table.placement_request(options)
     option_table.check_scheduling_strategy(options.get("scheduling_strategy"))
     concurrency = options.get("max_concurrency") or (ASYNC_CONCURRENCY if is_async else 1)
+    if options.get("allow_out_of_order_execution") is False and (is_async or concurrency > 1):
+        kind = "async" if is_async else "multi-threaded"
+        raise ValueError(
+            f"If you're using {kind} actors, Ray can't execute actor tasks in order. Set "
+            "`allow_out_of_order_execution=True` to allow out-of-order execution."
+        )
     extras = TaskExtras(
         resources=resources,
         max_concurrency=concurrency,
@@ -638,7 +468,7 @@ def create_actor(
             f"existing actor using ray.get_actor('{name}', namespace='{namespace}')"
         ) from None
     if row is not None:
-        return make_handle(core, actor_id, _plan(bytes(row[3])), None)
+        return make_handle(core, actor_id, plan_of(bytes(row[3])), None)
     return ActorHandle(actor_id, plan, core.actors.clients[actor_id], core, entry)
 
 
@@ -698,7 +528,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
             "actor you didn't create. 2. The named actor died. 3. You did not use a namespace matching the namespace "
             "of the actor."
         )
-    return make_handle(core, bytes(row[0]), _plan(bytes(row[3])), None)
+    return make_handle(core, bytes(row[0]), plan_of(bytes(row[3])), None)
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True, **extensions: Any) -> None:
@@ -737,7 +567,7 @@ def exit_actor() -> None:
 
     Raises:
         TypeError: not inside an actor.
-        SystemExit: in the actor, to leave the method.
+        SystemExit: in the actor, to leave the method; in an async actor, AsyncioActorExit.
     """
     core = current.core_or_none()
     if core is None or core.actor is None:
@@ -760,4 +590,4 @@ def current_actor_handle() -> ActorHandle:
         raise RuntimeError("This method is only available in an actor.")
     actor_id = core.actor.actor_id
     row = core.head_client.request(lambda number: control.Query(number, "actor", {"actor_id": actor_id}))
-    return make_handle(core, actor_id, _plan(bytes(row["descriptor"])), None)
+    return make_handle(core, actor_id, plan_of(bytes(row["descriptor"])), None)

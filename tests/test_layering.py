@@ -33,7 +33,7 @@ ROW_OF = {
     RUN: "processes",
     # "" is miniray/__init__.py
     API: " api actor init_context remote_function runtime_context cluster_utils job_config job_submission runtime_env"
-    " generators language timeline types worker",
+    " actor_descriptor generators language timeline types worker",
     TOOLS: "__main__ cli cloudpickle compat dag dashboard experimental internal pytest_plugin testing util",
 }
 ROWS = {name: row for row, names in ROW_OF.items() for name in ([""] if row == API else []) + names.split()}
