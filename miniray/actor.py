@@ -178,11 +178,17 @@ class ActorMethod:
             if given.get("max_task_retries") is not None:
                 retries = given["max_task_retries"]
             extras = method_extras(info, given)
+            group = given.get("concurrency_group")
+            groups = handle._plan.descriptor.concurrency_groups
+            if group and group not in groups:
+                raise ValueError(f"The concurrency group '{group}' is not one of those of {handle!r}: {groups}.")
         if num_returns is None:
             num_returns = "streaming" if info.is_generator else 1
         generator = 0
         streaming = num_returns == "streaming"
         if isinstance(num_returns, str):
+            if not info.is_generator:
+                raise option_table.no_generator(num_returns)
             extras, generator = self._generator_extras(num_returns, options)
             num_returns = 1
         refs = core.actors.call(

@@ -162,13 +162,16 @@ def describe(
         if not (inspect.isfunction(function) or inspect.ismethoddescriptor(function)) or isinstance(static, property):
             continue
         given = getattr(function, "__ray_method_options__", {})
+        group = given.get("concurrency_group")
+        if group and group not in groups:
+            raise AssertionError(f"The concurrency group '{group}' of {cls.__name__}.{name} is not in {list(groups)}.")
         retry = given.get("retry_exceptions") or False
         methods.append(
             MethodInfo(
                 name,
                 parameters_of(function, not isinstance(static, staticmethod)),
                 given.get("num_returns"),
-                given.get("concurrency_group") or "",
+                group or "",
                 given.get("max_task_retries"),
                 bool(retry),
                 _pickled_types(retry) if isinstance(retry, (list, tuple)) else b"",

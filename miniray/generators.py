@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from miniray.options import strict_mode
 from miniray.refs import ObjectRef, RefGenerator
 
 if TYPE_CHECKING:
@@ -109,10 +110,40 @@ class ObjectRefGenerator(RefGenerator):
         return self._exhausted
 
     def close(self) -> None:
-        """Take no more items: those that were not taken are let go, and the task runs on without back-pressure."""
+        """Take no more items: those that were not taken are let go, and the task runs on without back-pressure.
+
+        Raises:
+            NotImplementedError: in strict mode, as in Ray.
+        """
+        if strict_mode():
+            raise _unsupported("close")
         with self._core.lock:
             self._core.generators.drop(self._stream)
             self._stream.total = self._stream.position
+
+    def send(self, value: Any) -> Any:
+        """Not for generators that run elsewhere.
+
+        Raises:
+            NotImplementedError: always, here and in the methods below.
+        """
+        raise _unsupported("send")
+
+    def throw(self, value: Any) -> Any:
+        """See `send`."""
+        raise _unsupported("throw")
+
+    async def asend(self, value: Any) -> Any:
+        """See `send`."""
+        raise _unsupported("asend")
+
+    async def athrow(self, value: Any) -> Any:
+        """See `send`."""
+        raise _unsupported("athrow")
+
+    async def aclose(self) -> None:
+        """See `send`."""
+        raise _unsupported("aclose")
 
     def __del__(self) -> None:
         try:
@@ -125,8 +156,9 @@ class ObjectRefGenerator(RefGenerator):
             "You cannot return or pass a generator to other task. Serializing a ObjectRefGenerator is not allowed."
         )
 
-    def __repr__(self) -> str:
-        return f"<ObjectRefGenerator of {self._generator_ref!r}>"
+
+def _unsupported(name: str) -> NotImplementedError:
+    return NotImplementedError(f"`gen.{name}` is not supported.")
 
 
 def _complete(future: Any) -> None:

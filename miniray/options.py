@@ -368,11 +368,16 @@ def validate_method_options(options: Mapping[str, Any], *, is_generator: bool = 
     if isinstance(num_returns, int) and num_returns < 0:
         raise ValueError(f"num_returns must be >= 0, but got {num_returns}.")
     if num_returns == "streaming" and not is_generator:
-        raise ValueError(
-            "num_returns='streaming' can only be used with generator functions (functions that use 'yield'). "
-            "The decorated function is not a generator function."
-        )
+        raise no_generator(num_returns)
     return dict(options)
+
+
+def no_generator(num_returns: Any) -> ValueError:
+    """The error, in Ray's words, of "streaming" or "dynamic" for a function that does not yield."""
+    return ValueError(
+        f"num_returns='{num_returns}' can only be used with generator functions (functions that use 'yield'). The "
+        "decorated function is not a generator function."
+    )
 
 
 def check_method_options(options: Mapping[str, Any]) -> None:

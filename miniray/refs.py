@@ -11,6 +11,7 @@ It does nothing but call `_released`, which appends to a deque.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -187,13 +188,17 @@ class RefGenerator:
 
 
 class DynamicObjectRefGenerator:
-    """The value of a task with ``num_returns="dynamic"``: iterates over the refs of what it yielded; picklable."""
+    """The value of a task with ``num_returns="dynamic"``: iterates, once, over the refs of what it yielded; picklable.
+
+    Its length is that of what is left.
+    """
 
     def __init__(self, refs: list[ObjectRef[Any]]) -> None:
-        self._refs = refs
+        self._refs = deque(refs)
 
     def __iter__(self) -> Iterator[ObjectRef[Any]]:
-        return iter(self._refs)
+        while self._refs:
+            yield self._refs.popleft()
 
     def __len__(self) -> int:
         return len(self._refs)

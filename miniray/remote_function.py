@@ -243,10 +243,7 @@ def resolved_num_returns(num_returns: Any, function: Any) -> Any:
     if num_returns is None:
         return "streaming" if is_generator else 1
     if isinstance(num_returns, str) and not is_generator:
-        raise ValueError(
-            f"num_returns='{num_returns}' can only be used with generator functions (functions that use 'yield'). The "
-            "decorated function is not a generator function."
-        )
+        raise option_table.no_generator(num_returns)
     return num_returns
 
 

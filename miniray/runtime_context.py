@@ -176,10 +176,13 @@ class RuntimeContext:
         """Whether the running task was cancelled. A long loop may ask now and then, and stop.
 
         Raises:
-            RuntimeError: in a driver.
+            RuntimeError: in a driver, or in an async actor, whose calls get `asyncio.CancelledError` instead.
         """
-        if _core("Task").mode == "driver":
+        core = _core("Task")
+        if core.mode == "driver":
             raise RuntimeError(_WORKERS_ONLY)
+        if core.actor is not None and core.actor.is_async:
+            raise RuntimeError("This method is not supported in an async actor.")
         return bool(_task().cancelled)
 
     @property

@@ -78,7 +78,6 @@ class TaskExtras(Struct, array_like=True, omit_defaults=True):
 
     retry_exceptions: bool = False
     retry_exception_types: bytes = b""  #: pickled tuple of exception types, when retry_exceptions was a list
-    retries_left: int = 0
     max_calls: int = 0
     resources: dict[str, int] | None = None  #: units of 1/10000; None: a plain task's one CPU
     accelerator_ids: dict[str, list[str]] = {}

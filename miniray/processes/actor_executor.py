@@ -20,9 +20,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from miniray.exceptions import AsyncioActorExit
 from miniray.messages import tasks
 from miniray.messages.objects import Address
 from miniray.messages.tasks import TaskPush, TaskReply
+from miniray.options import strict_mode
 from miniray.processes import current
 from miniray.processes.concurrency_groups import EventLoopGroup, Group, ThreadGroup
 from miniray.processes.task_runner import WorkerExit, extras_of
@@ -70,6 +72,7 @@ class ActorExecutor:
         self._max_concurrency = extras.max_concurrency
         self._group_sizes = dict(extras.concurrency_groups)
         self._method_groups: dict[str, str] = {}
+        self._coroutines: set[str] = set()  #: methods that are `async def`
         self._groups: dict[str, Group] = {}
         self._streams: dict[bytes, CallerStream[Call]] = {}
         self._queued: dict[bytes, Call] = {}  #: accepted and not begun
@@ -93,9 +96,12 @@ class ActorExecutor:
             raise error
         self.is_async = has_async_methods(cls)
         for name in dir(cls):
-            group = getattr(inspect.getattr_static(cls, name, None), "__ray_concurrency_group__", None)
+            method = inspect.getattr_static(cls, name, None)
+            group = getattr(method, "__ray_concurrency_group__", None)
             if group is not None:
                 self._method_groups[name] = group
+            if inspect.iscoroutinefunction(getattr(method, "__func__", method)):
+                self._coroutines.add(name)
         self._start_groups()
 
         def construct() -> None:
@@ -203,6 +209,8 @@ class ActorExecutor:
         with self._core.lock:
             self.ended = True
             self._executor.leave(reason)
+        if self.is_async:
+            raise AsyncioActorExit
         raise SystemExit(0)
 
     # -- running in threads --------------------------------------------------------------------------------------------
@@ -311,17 +319,23 @@ class ActorExecutor:
                 elif extras.generator:
                     reply = runner.generators.run(owner, push, extras, result)
                 else:
-                    if inspect.isawaitable(result):
+                    if inspect.isawaitable(result) and (push.method in self._coroutines or not strict_mode()):
                         result = await result
+                    if context.cancelled:  # and it went on
+                        raise asyncio.CancelledError
                     reply = runner.succeeded(owner, push, result)
                 del result
-            except asyncio.CancelledError as error:
-                if self._executor.deadlines.expired(push.task_id):
-                    reply = runner.failed(push, extras_of(push), error)
-                else:
-                    reply = runner.cancelled(push)
             except BaseException as error:
-                reply = runner.failed(push, extras_of(push), error)
+                if self.ended:
+                    return
+                if not self._executor.deadlines.expired(push.task_id) and (
+                    context.cancelled or isinstance(error, asyncio.CancelledError)
+                ):
+                    reply = runner.interrupted(push, error)
+                else:
+                    reply = runner.failed(push, extras_of(push), error)
+            if self.ended:
+                return
         except WorkerExit as leaving:
             self._leave(leaving.reason)
             return
@@ -351,12 +365,11 @@ class ActorExecutor:
             return False
         if message.recursive:
             self._core.tasks.cancel_children(message.task_id, False)
+        context.cancelled = True
         if self.is_async:
             for group in self._groups.values():
                 if isinstance(group, EventLoopGroup):
                     group.cancel(message.task_id)
-        else:
-            context.cancelled = True
         return True
 
     def interrupt(self, task_id: bytes) -> None:

@@ -81,6 +81,8 @@ class GeneratorPlane:
         if message.payload is not None:
             if message.index < stream.position or message.index in stream.items:
                 self._core.objects.discard(message.payload)  # delivered by an earlier attempt
+                if stream.limited and message.total < 0:
+                    self._give_credit(stream)
             else:
                 self._entry(stream, message.index, message.payload)
         if message.total >= 0:
@@ -122,10 +124,14 @@ class GeneratorPlane:
             ref = core.objects.make_ref(entry)
             entry.inner -= 1
             if stream.limited and stream.worker and stream.total < 0:
-                peer = core.peer(stream.worker)
-                if peer is not None:
-                    core.post(peer, tasks.GeneratorCredit(stream.task_id, stream.position), True)
+                self._give_credit(stream)
             return ref
+
+    def _give_credit(self, stream: Stream) -> None:
+        """Tell the worker how far the items were taken."""
+        peer = self._core.peer(stream.worker)
+        if peer is not None:
+            self._core.post(peer, tasks.GeneratorCredit(stream.task_id, stream.position), True)
 
     def wait(self, stream: Stream, deadline: float | None) -> None:
         """Wait until `next` would not wait, or the deadline."""

@@ -162,23 +162,19 @@ class GeneratorRunner:
     def _finished(self, run: GeneratorRun) -> TaskReply:
         push = run.push
         run.end()
-        if run.extras.generator != "dynamic":
-            return self._task_runner.succeeded(run.owner, push, None)
-        refs: list[ObjectRef[Any]] = []
-        for index in range(run.count):
-            object_id = push.task_id + (index + 2).to_bytes(4, "little")
-            refs.append(self.core.objects.restore(object_id, run.owner))
-        return self._task_runner.succeeded(run.owner, push, DynamicObjectRefGenerator(refs))
+        value = DynamicObjectRefGenerator(self._refs(run)) if run.extras.generator == "dynamic" else None
+        return self._task_runner.succeeded(run.owner, push, value)
+
+    def _refs(self, run: GeneratorRun) -> list[ObjectRef[Any]]:
+        """Those of all items."""
+        ids = [run.push.task_id + (index + 2).to_bytes(4, "little") for index in range(run.count)]
+        return [self.core.objects.restore(object_id, run.owner) for object_id in ids]
 
     def _failed(self, run: GeneratorRun, error: BaseException) -> TaskReply:
         reply = self._task_runner.failed(run.push, run.extras, error)
-        if reply.retryable and run.extras.retries_left:
-            return reply
-        if run.extras.generator == "dynamic":
-            run.end()
-            return reply
+        if reply.retryable:
+            return reply  # the owner knows whether retries are left; if not, the error becomes the last item there
         payload = reply.returns[0]
         assert payload.kind == KIND_ERROR
         run.send_error(payload)
-        run.end()
-        return self._task_runner.succeeded(run.owner, run.push, None)
+        return self._finished(run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -146,7 +146,7 @@ class TaskRunner:
             ValueError: not as many values as `num_returns`.
             whatever pickling raises.
         """
-        values = split_returns(result, push.num_returns)
+        values, missing = split_returns(result, push.num_returns)
         returns: list[Payload] = []
         inside: list[list[ObjectEntry]] = []
         for value in values:
@@ -160,6 +160,9 @@ class TaskRunner:
             returns.append(payload)
             if inner:
                 inside.append(inner)  # as it is: it holds the refs
+        if missing is not None:
+            failure = self.failed(push, _NO_EXTRAS, missing).returns[0]
+            returns += [failure] * (push.num_returns - len(values))
         reply = TaskReply(push.task_id, tasks.FINISHED, returns, 0.0, attempt=push.attempt)
         if inside:
             pinned = [entry for inner in inside for entry in inner]
@@ -187,16 +190,13 @@ class TaskRunner:
             WorkerExit: the error was SystemExit.
         """
         core = self._core
-        title = "ray::" + push.name
-        status = tasks.FAILED
         deadlines = core.executor.deadlines
         if deadlines.expired(push.task_id):
             return deadlines.reply(push, extras.timeout)  # type: ignore[no-any-return]
         if isinstance(error, KeyboardInterrupt) and core.actor is not None and core.actor.ended:
             raise WorkerExit("exit_actor: interrupted")
         if isinstance(error, KeyboardInterrupt):
-            status = tasks.CANCELLED
-            error = exceptions.TaskCancelledError(TaskID(push.task_id)).with_traceback(error.__traceback__)
+            return self.interrupted(push, error)
         if isinstance(error, SystemExit):
             raise WorkerExit(f"exit code {error.code}")
         retryable = False
@@ -206,27 +206,36 @@ class TaskRunner:
                 error.error,
                 pid=core.pid,
                 ip=core.node_ip,
-                proctitle=title,
+                proctitle="ray::" + push.name,
                 actor_repr=self.actor_repr(),
                 actor_id=self.actor_id_hex,
             )
         else:
             retryable = _may_retry(error, extras)
-            answer = make_task_error(
-                push.name,
-                error,
-                pid=core.pid,
-                ip=core.node_ip,
-                proctitle=title,
-                actor_repr=self.actor_repr(),
-                actor_id=self.actor_id_hex,
-            )
-            # The task's variables live in the traceback; the error that travels holds none of them.
-            error.with_traceback(None)
-        return self._all_returns(push, answer, status, retryable)
+            answer = self._task_error(push, error)
+        return self._all_returns(push, answer, tasks.FAILED, retryable)
+
+    def _task_error(self, push: TaskPush, error: BaseException) -> exceptions.RayTaskError:
+        answer = make_task_error(
+            push.name,
+            error,
+            pid=self._core.pid,
+            ip=self._core.node_ip,
+            proctitle="ray::" + push.name,
+            actor_repr=self.actor_repr(),
+            actor_id=self.actor_id_hex,
+        )
+        # The task's variables live in the traceback; the error that travels holds none of them.
+        error.with_traceback(None)
+        return answer
+
+    def interrupted(self, push: TaskPush, error: BaseException) -> TaskReply:
+        """The answer of a task that was cancelled while it ran, by `error`."""
+        cancelled = exceptions.TaskCancelledError(TaskID(push.task_id)).with_traceback(error.__traceback__)
+        return self._all_returns(push, self._task_error(push, cancelled), tasks.CANCELLED, False)
 
     def cancelled(self, push: TaskPush) -> TaskReply:
-        """The answer of a task that was cancelled."""
+        """The answer of a task that was cancelled, and has not begun or has not noticed."""
         return self._all_returns(push, exceptions.TaskCancelledError(TaskID(push.task_id)), tasks.CANCELLED, False)
 
     def _all_returns(self, push: TaskPush, error: BaseException, status: int, retryable: bool) -> TaskReply:
@@ -301,24 +310,36 @@ def _failing(error: Exception, what: str) -> Callable[..., Any]:
     return function
 
 
-def split_returns(result: Any, count: int) -> list[Any]:
-    """The values of a call that was to return `count` of them.
+def split_returns(result: Any, count: int) -> tuple[list[Any], Exception | None]:
+    """The values of a call that was to return `count` of them; those of a generator, and why there are not enough.
 
     Raises:
         ValueError, TypeError: it returned something else.
     """
-    if count == 1:
-        return [result]
     if count == 0:
-        return []
-    if isinstance(result, GeneratorType):
-        values = list(islice(result, count))
-        if len(values) < count:
-            raise ValueError(f"Task returned {len(values)} objects, but num_returns={count}.")
-        return values
+        return [], None
+    if type(result) is GeneratorType:
+        return _first_of(result, count)
+    if count == 1:
+        return [result], None
     if len(result) != count:
         raise ValueError(f"Task returned {len(result)} objects, but num_returns={count}.")
-    return list(result)
+    return list(result), None
+
+
+def _first_of(items: Iterator[Any], count: int) -> tuple[list[Any], Exception | None]:
+    """Up to `count` items, which are as good as ever if the next one fails; without any, the failure is raised."""
+    values: list[Any] = []
+    try:
+        for value in islice(items, count):
+            values.append(value)
+        if len(values) < count:
+            raise ValueError(f"Task returned {len(values)} objects, but num_returns={count}.")
+    except Exception as error:
+        if not values:
+            raise
+        return values, error
+    return values, None
 
 
 def _may_retry(error: BaseException, extras: TaskExtras) -> bool:
