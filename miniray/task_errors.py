@@ -14,7 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from miniray.dual_exceptions import task_error_of
-from miniray.exceptions import _TRACEBACK_HEADER, RayError, RayTaskError, UnserializableException, exception_path
+from miniray.exceptions import (
+    _TRACEBACK_HEADER,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+    UnserializableException,
+    exception_path,
+)
+from miniray.ids import TaskID
 
 PACKAGE_PREFIX = os.path.dirname(os.path.abspath(__file__)) + os.sep
 """Frames of files below this path are the library's own, and not shown."""
@@ -25,6 +33,22 @@ _RAY_MODULE = exception_path("")
 _NO_FRAME = "<no frame of the user's>"
 
 DEPENDENCY_FAILED = "  At least one of the input arguments for this task could not be computed:"
+
+
+def cancelled(task_id: bytes, *, of_actor: bool = False, received: bool = True) -> TaskCancelledError:
+    """The error of a task that was cancelled before it ran, or of a call that was cancelled and did not notice.
+
+    Args:
+        of_actor: it is a call of an actor, for which Ray has texts of its own.
+        received: (then) the actor had it, and not only its caller or the queue of a concurrency group.
+    """
+    if not of_actor:
+        return TaskCancelledError(TaskID(task_id))
+    name = task_id.hex()
+    if received:
+        return TaskCancelledError(error_message=f"Task: {name} was cancelled.")
+    actor = task_id[8:].hex()
+    return TaskCancelledError(error_message=f"The task {name} is canceled from an actor {actor} before it executes.")
 
 
 def format_task_traceback(exception: BaseException, *, skip_prefix: str = PACKAGE_PREFIX) -> str:

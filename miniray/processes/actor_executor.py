@@ -358,7 +358,7 @@ class ActorExecutor:
         call = self._queued.pop(message.task_id, None)
         if call is not None:
             owner, push = call
-            self._core.post(owner, self._executor.runner.cancelled(push), True)
+            self._core.post(owner, self._executor.runner.cancelled(push, False), True)
             return True
         context = self._contexts.get(message.task_id)
         if context is None:

@@ -70,6 +70,7 @@ class Executor:
         self.deadlines = Deadlines(core, self)
         self._environment = TaskEnvironment()
         self._environment_set = False  #: it is not that of a plain one-CPU task
+        self._draining: str | None = None
         self._began = 0.0
         self._told_stuck = b""
         self._title = ""  #: the task named in the process title; "": idle
@@ -124,6 +125,8 @@ class Executor:
 
     def settle(self) -> None:
         """Before the leader blocks, and after what had piled up was sent (under the lock): relay what was printed."""
+        if self._draining is not None and self._exit_reason is None and not self._core.owns_anything():
+            self.leave(self._draining)
         self._output.relay()
 
     def idle(self) -> None:
@@ -210,6 +213,10 @@ class Executor:
         running = self._running
         if running is None or running.task_id != message.task_id:
             return
+        if not message.force and running.kind == tasks.NORMAL_TASK:
+            # Before its children: it may wait for one, and the error is to be that of the task itself.
+            self._interrupting = message.task_id
+            self._interrupt_main_thread()
         if message.recursive:
             self._core.tasks.cancel_children(message.task_id, message.force)
         if message.force:
@@ -217,10 +224,6 @@ class Executor:
             self._output.relay()
             self._core.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        if running.kind != tasks.NORMAL_TASK:
-            return  # a plain actor's method sees it by `is_canceled()`
-        self._interrupting = message.task_id
-        self._interrupt_main_thread()
 
     def on_process_died(self, worker_id: bytes) -> None:
         """An owner is gone: its tasks and what we pinned for it are nobody's any more."""
@@ -231,7 +234,16 @@ class Executor:
         """The head wants this worker to leave."""
         if message.force:
             os.kill(os.getpid(), signal.SIGKILL)
-        self.leave(message.reason)
+        if message.drain:
+            self.leave_when_free(message.reason)
+        else:
+            self.leave(message.reason)
+
+    def leave_when_free(self, reason: str) -> None:
+        """Leave once nobody needs what this worker owns: with the owner, the objects would be lost (under the lock)."""
+        self._draining = reason
+        if not self._core.owns_anything():
+            self.leave(reason)
 
     def leave(self, reason: str) -> None:
         """End the main loop after the present task (under the lock)."""
@@ -379,7 +391,7 @@ class Executor:
                 self.actor.check_finished()
             if reply.worker_exiting:
                 self._hand_back_queue()
-                self.leave("max_calls")
+                self.leave_when_free("max_calls")
         # What nobody waits for comes after the reply.
         stats = self._stats.get(push.function_id)
         if stats is None:

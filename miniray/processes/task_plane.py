@@ -37,6 +37,7 @@ from miniray.state_machines.task_submission import (
 )
 from miniray.system import task_record, user_log
 from miniray.system.serialization import fingerprint, pickle_function, serialize
+from miniray.task_errors import cancelled
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -396,8 +397,6 @@ class TaskPlane:
         objects = self._core.objects
         if message.status == tasks.REFUSED:
             self._settle_failure(task, exceptions.RaySystemError(message.error))
-        elif task.cancelled and message.status == tasks.FAILED:
-            self._settle_failure(task, cancelled_error(task))
         else:
             entries = objects.entries
             for wanted, payload in zip(task.returns, message.returns, strict=False):
@@ -497,7 +496,7 @@ class TaskPlane:
         classes: dict[SchedulingClass, None] = {}
         for position, task in reversed(list(enumerate(lost))):
             if task.cancelled:
-                self.fail_task(task, self._death_error(message) if task.tag == "force" else cancelled_error(task))
+                self.fail_task(task, cancelled_error(task))
                 continue
             if position == running:
                 if task.retries_left == 0:
@@ -557,8 +556,6 @@ class TaskPlane:
         if task.state == DONE:
             return
         task.cancelled = True
-        if force:
-            task.tag = "force"
         if task.state == PUSHED and task.lease is not None:
             self._core.post(task.lease.worker.address, tasks.CancelTask(task.push.task_id, force, recursive), True)
         else:
@@ -596,9 +593,9 @@ class TaskPlane:
 
 def cancelled_error(task: PendingTask | ActorCall) -> exceptions.TaskCancelledError:
     """The error of a task that was cancelled."""
-    from miniray.ids import TaskID
-
-    return exceptions.TaskCancelledError(TaskID(task.push.task_id))
+    if isinstance(task, ActorCall):
+        return cancelled(task.push.task_id, of_actor=True, received=task.sent)
+    return cancelled(task.push.task_id)
 
 
 __all__ = ["KIND_ERROR", "Export", "TaskBinding", "TaskExtras", "TaskPlane", "encode_extras"]

@@ -23,7 +23,14 @@ from miniray.messages.tasks import FunctionExport, TaskExtras, TaskPush, TaskRep
 from miniray.processes.generator_runner import GeneratorRunner
 from miniray.state_machines.reference_counter import ObjectEntry
 from miniray.system.serialization import serialize
-from miniray.task_errors import format_task_traceback, from_wire, make_dependency_error, make_task_error, to_wire
+from miniray.task_errors import (
+    cancelled,
+    format_task_traceback,
+    from_wire,
+    make_dependency_error,
+    make_task_error,
+    to_wire,
+)
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -234,9 +241,10 @@ class TaskRunner:
         cancelled = exceptions.TaskCancelledError(TaskID(push.task_id)).with_traceback(error.__traceback__)
         return self._all_returns(push, self._task_error(push, cancelled), tasks.CANCELLED, False)
 
-    def cancelled(self, push: TaskPush) -> TaskReply:
-        """The answer of a task that was cancelled, and has not begun or has not noticed."""
-        return self._all_returns(push, exceptions.TaskCancelledError(TaskID(push.task_id)), tasks.CANCELLED, False)
+    def cancelled(self, push: TaskPush, received: bool = True) -> TaskReply:
+        """The answer of a task that was cancelled, and has not begun or has not noticed; see `task_errors`."""
+        error = cancelled(push.task_id, of_actor=push.kind == tasks.ACTOR_TASK, received=received)
+        return self._all_returns(push, error, tasks.CANCELLED, False)
 
     def _all_returns(self, push: TaskPush, error: BaseException, status: int, retryable: bool) -> TaskReply:
         payload = Payload(KIND_ERROR, to_wire(error))

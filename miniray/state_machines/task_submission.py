@@ -80,7 +80,6 @@ class PendingTask:
         "scheduling_class",
         "state",
         "stats",
-        "tag",
         "unready",
     )
 
@@ -101,7 +100,6 @@ class PendingTask:
         self.pins: list[Any] | None = None
         self.arguments: Any = None
         self.export: Any = None
-        self.tag: Any = None
 
 
 class Lease:
