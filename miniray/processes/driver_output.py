@@ -57,7 +57,14 @@ class DriverOutput:
 
     def last_words(self, message: WorkerDied, name: str) -> None:
         """A worker was killed: print what it had no time to tell. `name` is the task's that it ran."""
-        self._put((message, name))
+        files = []
+        for path in () if self._stopped else message.log_files:
+            # Opened here: when the thread comes to it, the session may have ended, and its files with it.
+            try:
+                files.append((path.endswith(".err"), os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
+            except OSError:
+                pass
+        self._put((message.pid, name, files))
 
     def warning(self, message: Warn) -> None:
         """The head has something to say to the user."""
@@ -101,19 +108,15 @@ class DriverOutput:
             if item is _STOP:
                 return
 
-    def _rest(self, death: WorkerDied, name: str) -> Iterator[LogLines]:
+    def _rest(self, pid: int, name: str, files: list[tuple[bool, int]]) -> Iterator[LogLines]:
         """What is in the log files of a dead worker, and was not printed yet."""
-        for path in death.log_files:
-            stderr = path.endswith(".err")
-            told, last_name = self._told.pop((death.pid, stderr), (0, ""))
-            try:
-                with open(path, "rb") as file:
-                    file.seek(told)
-                    text = file.read(LAST_WORDS).decode("utf-8", "replace")
-            except OSError:
-                continue
+        for stderr, fd in files:
+            told, last_name = self._told.pop((pid, stderr), (0, ""))
+            with open(fd, "rb") as file:
+                file.seek(told)
+                text = file.read(LAST_WORDS).decode("utf-8", "replace")
             if text:
-                yield LogLines(name or last_name, death.pid, stderr, text.removesuffix("\n").split("\n"))
+                yield LogLines(name or last_name, pid, stderr, text.removesuffix("\n").split("\n"))
 
     def _print(self, message: LogLines, lines: list[str]) -> None:
         stream = sys.stderr if message.stderr else sys.stdout
