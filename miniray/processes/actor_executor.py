@@ -68,6 +68,7 @@ class ActorExecutor:
         self.instance: Any = None
         self.is_async = False
         self.ended = False
+        self._exiting: dict[bytes, str] = {}  #: coroutine calls that asked for the end, and why
         self._ordered = not extras.out_of_order
         self._max_concurrency = extras.max_concurrency
         self._group_sizes = dict(extras.concurrency_groups)
@@ -205,10 +206,14 @@ class ActorExecutor:
         self.exit("exit_actor: __ray_terminate__")
 
     def exit(self, reason: str) -> None:
-        """End the actor in good order, now."""
+        """End the actor in good order, now; a coroutine that asks for it may go to its end first, as in Ray."""
+        context = current.task_context.get()
         with self._core.lock:
-            self.ended = True
-            self._executor.leave(reason)
+            if self.is_async and context is not None and context.task_id in self._contexts:
+                self._exiting[context.task_id] = reason
+            else:
+                self.ended = True
+                self._executor.leave(reason)
         if self.is_async:
             raise AsyncioActorExit
         raise SystemExit(0)
@@ -326,16 +331,16 @@ class ActorExecutor:
                     reply = runner.succeeded(owner, push, result)
                 del result
             except BaseException as error:
-                if self.ended:
-                    return
+                if push.task_id in self._exiting:
+                    raise WorkerExit(self._exiting.pop(push.task_id)) from None
                 if not self._executor.deadlines.expired(push.task_id) and (
                     context.cancelled or isinstance(error, asyncio.CancelledError)
                 ):
                     reply = runner.interrupted(push, error)
                 else:
                     reply = runner.failed(push, extras_of(push), error)
-            if self.ended:
-                return
+            if push.task_id in self._exiting:
+                raise WorkerExit(self._exiting.pop(push.task_id))
         except WorkerExit as leaving:
             self._leave(leaving.reason)
             return
