@@ -23,6 +23,8 @@ settings.register_profile("search", deadline=None, database=None, print_blob=Tru
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 ADDRESS_VARIABLES = ("RAY_ADDRESS", "MINIRAY_ADDRESS")
+#: Folders of tests that start no session, or do not care how its processes start and talk.
+SAME_ON_THE_FALLBACK = {"state_machines", "docs", "benchmarks"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "differential" in item.path.parts:
             item.add_marker(pytest.mark.differential)
+        if not SAME_ON_THE_FALLBACK.intersection(item.path.parts):
+            item.add_marker(pytest.mark.spawn)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -57,8 +57,9 @@ def environment(engine: str, folder: str) -> dict[str, str]:
         spec = importlib.util.find_spec("miniray")
         if spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(ROOT / "miniray"):
             path.append(str(ROOT))
-    # What the suite's check for leaks goes by is handed on.
-    leaks = {key: os.environ[key] for key in ("MINIRAY_TEST_RUN", "MINIRAY_TMPDIR") if key in os.environ}
+    # What the suite's check for leaks goes by is handed on, and on which fallback it runs.
+    handed_on = ("MINIRAY_TEST_RUN", "MINIRAY_TMPDIR", "MINIRAY_START_METHOD", "MINIRAY_TRANSPORT")
+    of_the_suite = {key: os.environ[key] for key in handed_on if key in os.environ}
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MINIRAY_"))}
     return kept | {
         "PYTHONPATH": os.pathsep.join(path),
@@ -70,7 +71,7 @@ def environment(engine: str, folder: str) -> dict[str, str]:
         "RAY_TMPDIR": folder,
         "MINIRAY_TMPDIR": folder,
         "MINIRAY_STRICT": "1",
-        **leaks,
+        **of_the_suite,
     }
 
 
