@@ -272,10 +272,13 @@ class WatchWorker(Struct, array_like=True, tag=63):
 
 
 class Exit(Struct, array_like=True, tag=64):
-    """Head (or a worker's owner) to worker: leave; `force`: without finishing, atexit handlers or flush."""
+    """Head (or a worker's owner) to worker: leave; `force`: without finishing, atexit handlers or flush; `drain`: not
+    before nobody needs the objects that it owns.
+    """
 
     reason: str
     force: bool = False
+    drain: bool = False
 
 
 class AddNode(Struct, array_like=True, tag=65):

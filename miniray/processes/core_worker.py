@@ -169,6 +169,12 @@ class CoreWorker:
         with self.lock:
             self.post(self.head, message, True)
 
+    def owns_anything(self) -> bool:
+        """Whether somebody still needs an object, a task or an actor of this process (under the lock)."""
+        if self.tasks.pending or self.actors.calls:
+            return True
+        return any(entry.owner is None and entry.in_use() for entry in self.objects.entries.values())
+
     def settle(self) -> bool:
         """Before the leader blocks: process released refs, send what piled up. Returns whether refs were released."""
         lately = self.objects.drain()
@@ -300,6 +306,8 @@ class CoreWorker:
                 return
             self.closed = True
             if goodbye and not self.head_lost:
+                # A worker that is still ours when we are gone would be taken for busy, and killed.
+                self.tasks.submission.give_back_all()
                 self.settle()
         self.reactor.close()
         self.objects.close()

@@ -31,6 +31,10 @@ _decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
 _DISMISS_GRACE = 5.0
 
 
+#: seconds that the news of an actor may take longer than its handle
+_NEWS_WITHIN = 2.0
+
+
 class Actors:
     """Actors as the head keeps them.
 
@@ -45,6 +49,7 @@ class Actors:
         #: number of a demand <-> (actor, incarnation)
         self._wanted: dict[int, tuple[bytes, int]] = {}
         self._demands: dict[tuple[bytes, int], int] = {}
+        self._early: dict[bytes, list[bytes]] = {}  #: who watches an actor of which nothing is known yet
         self._numbers = count(1)
         milliseconds = os.environ.get("RAY_actor_graceful_shutdown_timeout_ms", "")  # noqa: SIM112 (Ray's name)
         self._leave_within = int(milliseconds) / 1000 if milliseconds.isdigit() else lifecycle.LEAVE_WITHIN
@@ -60,6 +65,8 @@ class Actors:
             head.reply(sender, message.request_id, str(error), "ActorAlreadyExistsError")
             return
         self._carry_out(effects)
+        for watcher in self._early.pop(spec.actor_id, ()):
+            self._carry_out(self.lifecycle.watch(watcher, spec.actor_id))
         owner = spec.owner.worker_id
         if owner not in head.members and actor.spec is spec:
             self._carry_out(self.lifecycle.owner_died(owner))
@@ -94,8 +101,21 @@ class Actors:
             self._carry_out(effects)
 
     def on_watch(self, sender: bytes, message: control.WatchActor) -> None:
-        """Somebody wants to know how it fares."""
-        self._carry_out(self.lifecycle.watch(sender, message.actor_id, message.watch))
+        """Somebody wants to know how it fares.
+
+        A handle can be faster than the news of its actor: the one goes from the creator by way of a third process, the
+        other comes from the creator itself.
+        """
+        actor_id = message.actor_id
+        if message.watch and actor_id not in self.lifecycle.actors:
+            self._early.setdefault(actor_id, []).append(sender)
+            self._head.call_at(self._head.now + _NEWS_WITHIN, lambda: self._give_up(actor_id))
+        else:
+            self._carry_out(self.lifecycle.watch(sender, actor_id, message.watch))
+
+    def _give_up(self, actor_id: bytes) -> None:
+        for watcher in self._early.pop(actor_id, ()):
+            self._carry_out(self.lifecycle.watch(watcher, actor_id))
 
     # -- what the rest of the head tells -----------------------------------------------------------------------------
 

@@ -219,8 +219,8 @@ class Leases:
             self.pool.starting(member.worker_id, effect.kind, head.now)
         elif isinstance(effect, pooling.Dismiss):
             member = head.members[effect.worker_id]
-            # It may finish at its leisure: nobody waits for an idle worker's place.
-            head.dismiss(member, effect.reason, grace=5.0)
+            # Nobody waits for an idle worker's place: it stays for as long as somebody needs an object that it owns.
+            head.dismiss(member, effect.reason, grace=0, drain=True)
         elif isinstance(effect, pooling.Kill):
             print(f"head: worker {effect.worker_id.hex()} did not register in time", file=sys.stderr, flush=True)
             head.kill(head.members[effect.worker_id], "it did not register in time")

@@ -478,10 +478,10 @@ class Head:
         else:
             self.starter.kill(member)
 
-    def dismiss(self, member: Member, reason: str, *, grace: float = GRACE, force: bool = False) -> None:
-        """Ask a worker to leave, and end it if it does not."""
+    def dismiss(self, member: Member, reason: str, *, grace: float = GRACE, drain: bool = False) -> None:
+        """Ask a worker to leave, and end it if it does not within `grace` seconds (0: it may take its time)."""
         member.dismissed = member.dismissed or reason
-        self.post(member.worker_id, control.Exit(reason, force))
+        self.post(member.worker_id, control.Exit(reason, drain=drain))
         if grace:
             self.call_at(self.now + grace, lambda: None if member.dead else self.kill(member, reason))
 
