@@ -352,6 +352,9 @@ class ActorPlane:
                 entry.accessed = True
             call.dependencies = dependencies
             client.submit(call)
+            if core._dirty and not client.ordered:
+                # The calls before it may wait for this very one, which nobody sends while the leader blocks.
+                core.reactor.wake_for_release()
         if core.reactor.interrupt_pending:
             core.reactor._raise_interrupt()
         return result

@@ -297,7 +297,9 @@ class Reactor:
         self.wait(waiter, _monotonic())
 
     def wake_for_release(self) -> None:
-        """A ref was released while the leader blocks for long. Callable from ``__del__``: takes no lock."""
+        """A ref was released, or mail was put off, while the leader blocks for long. Callable from ``__del__``: takes
+        no lock.
+        """
         if self.deep:
             self.deep = False
             self.transport.wake()
