@@ -83,6 +83,7 @@ class ActorExecutor:
         self._finishing: str | None = None
         self._cancelled: set[bytes] = set()
         core.actor = self
+        executor.show_as(self.class_name)
         runner = executor.runner
         runner.actor_id_hex = self.actor_id.hex()
         runner.actor_repr = self.safe_repr
@@ -115,6 +116,8 @@ class ActorExecutor:
             loop_group.run_and_wait(construct, current.task_context.get())
         else:
             construct()
+        if cls.__repr__ is not object.__repr__:
+            self._executor.show_as(self.safe_repr() or self.class_name)
 
     def _start_groups(self) -> None:
         size = self._max_concurrency

@@ -123,6 +123,10 @@ class Executor:
         if self._output.dirty:
             self._output.relay(push.name)
 
+    def show_as(self, name: str) -> None:
+        """What this process prints comes from an actor of that name."""
+        self._output.actor = name
+
     def settle(self) -> None:
         """Before the leader blocks, and after what had piled up was sent (under the lock): relay what was printed."""
         if self._draining is not None and self._exit_reason is None and not self._core.owns_anything():

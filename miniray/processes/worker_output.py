@@ -80,13 +80,14 @@ class WorkerOutput:
         self.driver: Address | None = None
         self.dirty = False
         self.name = ""
+        self.actor = ""  #: an actor's name, which stands before all that its process prints
         self._armed = False
         sys.stdout = _MarkingStream(sys.stdout, self)
         sys.stderr = _MarkingStream(sys.stderr, self)
 
     def relay(self, name: str = "") -> None:
         """Mail the new lines (under the core worker's lock; the reply that follows finds them before it)."""
-        name = name or self.name
+        name = self.actor or name or self.name
         if self.dirty:
             self.dirty = False
             try:
@@ -124,5 +125,6 @@ class WorkerOutput:
             if tail.partial and self.driver is not None:
                 text = tail.partial.decode("utf-8", "replace")
                 self._core.post(
-                    self.driver, LogLines(self.name, self._core.pid, tail.stderr, [text], offset=tail.offset)
+                    self.driver,
+                    LogLines(self.actor or self.name, self._core.pid, tail.stderr, [text], offset=tail.offset),
                 )
