@@ -9,12 +9,12 @@ from __future__ import annotations
 OPEN_AREAS: tuple[str, ...] = (
     "store",
     "concurrency",
-    "cancel",
     "generators",
     "cluster",
     "scheduling",
     "runtime-env",
     "util",
+    "util-more",
     "state",
     "output",
 )
@@ -162,7 +162,6 @@ BULLETS: dict[str, dict[str, str]] = {
         "prefix": "what workers print reaches the driver with the task's name and pid in front",
         "dedup": "the same line from many workers is printed once with a count",
         "init-lines": "init says what it did; nothing more is printed at exit",
-        "command-line": "ray start, ray stop",
     },
     "store": {
         "full": "when the store is full, values spill or wait, and are not lost",
@@ -232,6 +231,7 @@ BULLETS: dict[str, dict[str, str]] = {
         "remove-node": "removing a node kills, restarts, retries and loses what was on it",
         "attach": "the ways to attach a driver",
         "second-driver": "what ends with a second driver and what stays",
+        "command-line": "ray start, ray stop",
     },
     "scheduling": {
         "placement-groups": "strategies, states, ready, wait, table",
@@ -249,6 +249,8 @@ BULLETS: dict[str, dict[str, str]] = {
         "actor-pool": "util.ActorPool",
         "as-completed": "util.as_completed and map_unordered",
         "multiprocessing": "util.multiprocessing.Pool",
+    },
+    "util-more": {
         "joblib": "util.joblib",
         "others": "util.iter, ActorGroup, annotations, tqdm_ray",
     },
