@@ -31,7 +31,7 @@ def too_many_arguments(ray):
     return [outcome(lambda: takes_two.remote(1, 2, 3)), outcome(lambda: takes_none.remote(1))]
 
 
-@program("tasks/binding")
+@program("tasks/binding", python_specific=True)
 def too_few_arguments(ray):
     @ray.remote
     def takes_two(first, second): ...
@@ -46,7 +46,7 @@ def too_few_arguments(ray):
     ]
 
 
-@program("tasks/binding")
+@program("tasks/binding", python_specific=True)
 def unknown_and_double_keywords(ray):
     @ray.remote
     def takes_two(first, second=0): ...
