@@ -8,12 +8,9 @@ from __future__ import annotations
 
 OPEN_AREAS: tuple[str, ...] = (
     "store",
-    "concurrency",
-    "generators",
     "cluster",
     "scheduling",
     "runtime-env",
-    "util",
     "util-more",
     "state",
     "output",
