@@ -28,8 +28,7 @@ def main(payload):
     transport.send(config.head, [control.RegisterWorker(transport.address, os.getpid(), config.node_id)])
 
     def leave(reason):
-        transport.send(config.head, [control.Goodbye(config.worker_id, reason)])
-        transport.close(goodbye=False)
+        transport.close(reason)  # says Goodbye, and stays until that is out
         os._exit(0)
 
     while True:
