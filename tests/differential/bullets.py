@@ -13,7 +13,6 @@ OPEN_AREAS: tuple[str, ...] = (
     "runtime-env",
     "util-more",
     "state",
-    "output",
 )
 
 BULLETS: dict[str, dict[str, str]] = {
