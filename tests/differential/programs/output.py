@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from ..catalog import program
+from ..normalise import normalise_text
 from ..observe import run_script
 
 AREA = "output"
@@ -29,7 +30,8 @@ def settle(seconds=2):
 def printed(ray, source, options="{}", env=None, ordered=False):
     """What a script that starts a session prints: the lines of stdout and of stderr."""
     finished = run_script(ray, BEGIN.replace("**OPTIONS", f"**{options}") + source, env=env)
-    streams = [finished["out"], finished["err"].splitlines()]
+    # By their words, and not by the ids of the processes.
+    streams = [[normalise_text(line) for line in lines] for lines in (finished["out"], finished["err"].splitlines())]
     return [finished["code"], *(lines if ordered else sorted(lines) for lines in streams)]
 
 
