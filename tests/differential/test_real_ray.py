@@ -21,6 +21,10 @@ pytestmark = [
 ]
 
 
+#: How often what differs is asked again.
+ATTEMPTS = 3
+
+
 @pytest.fixture(scope="module")
 def python_of_ray() -> tuple[int, int]:
     """The version of the Python that Ray runs on here."""
@@ -37,8 +41,11 @@ def test_ray_still_answers_what_is_stored(name: str, python_of_ray: tuple[int, i
     runnable = [entry.name for entry in file.programs if not stored.comparable(entry, python_of_ray)]
     answers = run_file("ray", name, runnable, tmp_path / "log")
     differing = stored.disagreements(file, answers, "ray", python_of_ray)
-    if differing:
-        # Ray's own timing has hiccups on a loaded machine: what differs is asked once more, alone.
+    for _ in range(ATTEMPTS):
+        if not differing:
+            break
+        # Ray's own timing has hiccups on a loaded machine: what differs is asked again, alone. An answer counts that
+        # Ray still gives.
         again = run_file("ray", name, list(differing), tmp_path / "log")
         differing = stored.disagreements(file, again, "ray", python_of_ray)
     assert not differing, "\n\n".join(f"{name}.{program}\n{lines}" for program, lines in differing.items())
