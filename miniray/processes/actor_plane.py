@@ -247,9 +247,13 @@ class ActorPlane:
         client = self.clients.get(message.actor_id)
         if client is None:
             return
-        if message.state in (control.RESTARTING, control.DEAD) and client.address is not None:
-            # Replies of the process that died may still be on their way.
-            self._core.after_last_words(client.address.worker_id, lambda: self._apply(client, message))
+        gone = client.address
+        if gone is not None and (
+            message.state in (control.RESTARTING, control.DEAD) or self._core.awaits_last_words(gone.worker_id)
+        ):
+            # Replies of the process that died may still be on their way; and the news stay in their order, also when
+            # the actor is back before the last words of its former process were waited for.
+            self._core.after_last_words(gone.worker_id, lambda: self._apply(client, message))
         else:
             self._apply(client, message)
 
@@ -263,7 +267,7 @@ class ActorPlane:
             client.alive(message.incarnation, message.worker.address)
             if owned is not None and owned.spec.max_restarts == 0:
                 self._unpin_creation(owned)
-        elif message.state == control.RESTARTING:
+        elif message.state == control.RESTARTING and message.incarnation > client.incarnation:
             client.restarting()
             if client.undecided:
                 self._core.reactor.call_later(RESTART_NEWS, client.give_up_waiting)

@@ -240,6 +240,10 @@ class CoreWorker:
             return
         self.after_last_words(worker_id, lambda: self._bury(message))
 
+    def awaits_last_words(self, worker_id: bytes) -> bool:
+        """Whether something waits until all that this dead process had sent was handled."""
+        return worker_id in self._deaths
+
     def after_last_words(self, worker_id: bytes, action: Callable[[], None]) -> None:
         """Do something about the death of a process (under the lock), after everything it had sent was handled.
 
