@@ -329,7 +329,7 @@ def wait(
         raise ValueError(f"Invalid number of objects to return {num_returns}.")
     if num_returns > len(ray_waitables):
         raise ValueError("num_returns cannot be greater than the number of ray_waitables provided to ray.wait.")
-    return core.objects.waiting.wait(ray_waitables, num_returns, timeout, fetch_local)
+    return core.objects.waiting.wait(ray_waitables, num_returns, timeout)
 
 
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:

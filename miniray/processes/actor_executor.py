@@ -236,18 +236,28 @@ class ActorExecutor:
         """Begin a queued call. False: it was cancelled meanwhile."""
         return self._queued.pop(call[1].task_id, None) is not None
 
+    def _enter(self, owner: Address, push: TaskPush) -> current.TaskContext:
+        """A call of a concurrent actor begins in this thread."""
+        context = self._contexts[push.task_id] = self._context(push, None)
+        timeout = extras_of(push).timeout
+        if timeout:
+            self._threads[push.task_id] = threading.get_ident()
+            self._executor.deadlines.begin(owner, push, timeout)
+        return context
+
+    def _exit(self, push: TaskPush) -> None:
+        """It has ended."""
+        self._contexts.pop(push.task_id, None)
+        if self._threads.pop(push.task_id, None) is not None:
+            self._executor.deadlines.end(push.task_id)
+
     def _run_in_thread(self, call: Call) -> None:
         """One call of a threaded actor (in a thread of its group)."""
         owner, push = call
         if not self._take(call):
             return
         start = time.perf_counter()
-        context = self._context(push, None)
-        self._contexts[push.task_id] = context
-        timeout = extras_of(push).timeout
-        if timeout:
-            self._executor.deadlines.begin(owner, push, timeout)
-            self._threads[push.task_id] = threading.get_ident()
+        context = self._enter(owner, push)
         token = current.task_context.set(context)
         runner = self._executor.runner
         try:
@@ -271,10 +281,7 @@ class ActorExecutor:
             return
         finally:
             current.task_context.reset(token)
-            self._contexts.pop(push.task_id, None)
-            if timeout:
-                self._threads.pop(push.task_id, None)
-                self._executor.deadlines.end(push.task_id)
+            self._exit(push)
         reply.duration = time.perf_counter() - start
         self._answer(owner, push, reply, True)
 
@@ -307,12 +314,7 @@ class ActorExecutor:
         if not self._take(call):
             return
         start = time.perf_counter()
-        context = self._context(push, None)
-        self._contexts[push.task_id] = context
-        timeout = extras_of(push).timeout
-        if timeout:
-            self._executor.deadlines.begin(owner, push, timeout)
-            self._threads[push.task_id] = threading.get_ident()
+        context = self._enter(owner, push)
         current.task_context.set(context)
         runner = self._executor.runner
         try:
@@ -348,10 +350,7 @@ class ActorExecutor:
             self._leave(leaving.reason)
             return
         finally:
-            self._contexts.pop(push.task_id, None)
-            if timeout:
-                self._threads.pop(push.task_id, None)
-                self._executor.deadlines.end(push.task_id)
+            self._exit(push)
         reply.duration = time.perf_counter() - start
         self._answer(owner, push, reply, group.alone())
 

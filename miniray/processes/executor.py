@@ -60,7 +60,6 @@ class Executor:
         self._stats: dict[bytes, FunctionStats] = {}
         self._calls: dict[bytes, int] = {}
         self._running: TaskPush | None = None
-        self._running_for: Address | None = None
         self._interruptible = b""  #: the task whose user code is on the main thread's stack now
         self._interrupting = b""  #: the task that is to be interrupted
         self._blocked = 0

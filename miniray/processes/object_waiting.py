@@ -86,7 +86,7 @@ class ObjectWaiting:
         return [self._plane.load(entry) for entry in entries]
 
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         """Split refs into (at most `num_returns` that are ready, the rest), both in the order given."""
         if any(isinstance(ref, RefGenerator) for ref in refs):
