@@ -1,4 +1,4 @@
-"""What waiting for a ZeroMQ message costs: a blocking `recv`, `zmq.Poller`, or `select.poll` in front of it.
+"""What waiting for a ZeroMQ message costs: a blocking `recv`, `zmq.Poller`, `select.poll` or a few looks in front.
 
     python benchmarks/waiting.py [--rounds 1000] [--repeats 25]
 
@@ -7,7 +7,7 @@ sends a frame and waits for its echo. The echo side waits in the same way. Each 
 by turn. The best run says what the way costs on a machine that has nothing else to do; the median says what it cost on
 this one (where the two are far apart, others were using the processors).
 
-The figure behind docs/decisions/0001-block-in-recv.md.
+The figures behind docs/decisions/0001-block-in-recv.md and 0007-look-before-blocking.md.
 """
 
 from __future__ import annotations
@@ -71,11 +71,26 @@ def select_poll(inbox: zmq.Socket[bytes]) -> Receive:
     return receive
 
 
+def look_first(inbox: zmq.Socket[bytes]) -> Receive:
+    """The reader looks for 100 us and gives way between the looks, then blocks in `recv`."""
+
+    def receive() -> bytes:
+        until = time.perf_counter() + 1e-4
+        while time.perf_counter() < until:
+            if inbox.get(zmq.EVENTS) & zmq.POLLIN:
+                return inbox.recv(zmq.NOBLOCK)
+            os.sched_yield()
+        return inbox.recv()
+
+    return receive
+
+
 WAYS = {
     "recv": blocking,
     "recv, RCVTIMEO set": blocking_with_timeout,
     "zmq.Poller, then recv": zmq_poll,
     "select.poll, then recv": select_poll,
+    "look, then recv": look_first,
 }
 
 

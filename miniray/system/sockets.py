@@ -13,6 +13,9 @@ Rules
 
 The leader blocks inside ``recv`` itself, not in a poll over several descriptors (`select.poll` over ZeroMQ's makes a
 round trip a quarter slower, by `benchmarks/waiting.py`; `zmq.Poller` does not: docs/decisions/0001-block-in-recv.md).
+While messages follow each other closely it looks for the next one a few dozen times before it blocks, and gives the
+processor away between the looks: a processor that was put to sleep takes longer to wake than a task takes
+(docs/decisions/0007-look-before-blocking.md).
 Another thread of the process wakes the leader by a message through an ``inproc`` socket that ends in the same inbox;
 the life line has a thread of its own (`system.lifeline`).
 
@@ -28,6 +31,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -37,15 +41,22 @@ import zmq
 from miniray.messages.control import Goodbye, Hello
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address
+from miniray.system import machine
 
 #: called with ("send" | "recv", the other side's worker id, message)
 TraceHook = Callable[[str, bytes, Message], None]
+
+#: How long a wait looks for a message before it blocks, and how short waits must be for it to look at all, in seconds.
+LOOKING = 1e-4
 
 _WAKE = b""
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _NOBLOCK = zmq.NOBLOCK
 _RCVTIMEO = int(zmq.RCVTIMEO)
+_perf_counter = time.perf_counter
+#: Gives the processor (and the GIL) to whoever waits for it; None where there is no such call, or nothing to gain.
+_give_way: Callable[[], None] | None = getattr(os, "sched_yield", None) if machine.cpu_count() > 1 else None
 
 
 class Transport(Protocol):
@@ -120,6 +131,7 @@ class ZmqTransport:
         self._decode = msgspec.msgpack.Decoder(Envelope).decode
         self._timeout_ms = -1
         self._receiving = False
+        self._lively = False  #: the last wait was short
         self._closed = False
         self._ended = False
 
@@ -183,11 +195,20 @@ class ZmqTransport:
         try:
             if self._closed:
                 return None
+            began = _perf_counter()
+            if self._lively and _give_way is not None:
+                look, until = self._inbox.get, began + LOOKING
+                while _perf_counter() < until:
+                    if look(_EVENTS) & _POLLIN:  # type: ignore[operator]
+                        return self._open(self._inbox.recv(_NOBLOCK))
+                    _give_way()
             if milliseconds != self._timeout_ms:
                 self._inbox.set(_RCVTIMEO, milliseconds)
                 self._timeout_ms = milliseconds
             frame = self._inbox.recv()
+            self._lively = _perf_counter() - began < 2 * LOOKING
         except zmq.Again:
+            self._lively = False
             return None
         finally:
             self._receiving = outer
