@@ -23,6 +23,7 @@ PACKAGE = "miniray"
 ROWS = {"messages", "state_machines", "system", "processes"}
 PLUMBING = {
     *(
+        "absent_parts",
         "api",
         "death_causes",
         "deprecation",

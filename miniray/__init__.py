@@ -6,6 +6,7 @@ worker; the modules that users import, under Ray's own names; and on top, on the
 *testing* and *compat*.
 """
 
+from os import environ as _environ
 from typing import TYPE_CHECKING, Any
 
 from miniray import exceptions as exceptions
@@ -117,6 +118,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
     if module is None:
+        from miniray.absent_parts import why_absent
+
+        if sentence := why_absent(name):
+            raise AttributeError(sentence)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
@@ -128,3 +133,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
+
+
+if _environ.get("MINIRAY_AS_RAY", "0") not in ("", "0"):
+    from miniray.system import import_alias as _import_alias
+
+    _import_alias.install()

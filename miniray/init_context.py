@@ -158,6 +158,7 @@ def _job(values: dict[str, Any]) -> dict[str, Any]:
         log_to_driver=bool(log_to_driver),
         task_timeout_s=values["task_timeout_s"],
         strict=options.strict_mode(),
+        as_ray=_is_ray(),
         **extra,
     )
     if given is not None:
@@ -171,6 +172,12 @@ def _job(values: dict[str, Any]) -> dict[str, Any]:
     if values["logging_config"] is not None:
         job["config"]["logging_config"] = values["logging_config"].to_dict()
     return job
+
+
+def _is_ray() -> bool:
+    """Whether ``import ray`` gives miniray here, so that it has to in the workers, too."""
+    alias = sys.modules.get("miniray.system.import_alias")
+    return alias is not None and alias.is_installed()
 
 
 def _plain(runtime_env: dict[str, Any]) -> dict[str, Any]:

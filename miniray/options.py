@@ -29,8 +29,13 @@ def strict_mode() -> bool:
     """Whether what Ray refuses is refused: on under the alias ``import ray``, off under miniray's own name."""
     global _strict
     if _strict is None:
-        _strict = os.environ.get("MINIRAY_STRICT", "0").strip().lower() in ("1", "true", "yes", "on")
+        _strict = means_yes(os.environ.get("MINIRAY_STRICT") or os.environ.get("MINIRAY_AS_RAY", "0"))
     return _strict
+
+
+def means_yes(text: str) -> bool:
+    """Whether an environment variable with this value switches something on."""
+    return text.strip().lower() in ("1", "true", "yes", "on")
 
 
 def set_strict_mode(strict: bool) -> None:

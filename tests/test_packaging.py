@@ -42,7 +42,8 @@ def metadata(wheel):
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"miniray"}
+    # The second is what makes MINIRAY_AS_RAY=1 work; it is one line.
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"miniray", "miniray_as_ray.pth"}
     assert "miniray/py.typed" in wheel.namelist()
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "miniray").rglob("*.py")}
     assert sources <= set(wheel.namelist())

@@ -1,1 +1,1 @@
-"""The command line: ``miniray start``, ``stop``, ``status``."""
+"""The command line: ``miniray start``, ``stop``, ``status``, ``run``."""

@@ -94,6 +94,10 @@ def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
     core.namespace = row["namespace"]
     core.job_config = config
     options.set_strict_mode(bool(config.get("strict")))
+    if config.get("as_ray"):
+        from miniray.system import import_alias  # only where `ray` is to mean miniray
+
+        import_alias.install()
     for entry in reversed(config.get("sys_path", [])):
         if entry not in sys.path:
             sys.path.insert(0, entry)
