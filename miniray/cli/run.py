@@ -15,13 +15,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "run",
         help="run a Ray program on miniray",
-        description="Run a Python program in which `import ray` gives miniray: as `python`, with `miniray run` instead.",
+        description="Run a Python program in which `import ray` gives miniray: `miniray run` for `python`.",
     )
     parser.add_argument("--extensions", action="store_true", help="allow what miniray has and Ray refuses")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("-m", dest="option", action="store_const", const="-m", help="run a module")
     kind.add_argument("-c", dest="option", action="store_const", const="-c", help="run a string of code")
-    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENTS]", help="what to run")
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run")
     parser.set_defaults(run=run)
 
 
