@@ -222,10 +222,13 @@ class Reply(Struct, array_like=True, tag=58):
 
 
 class Subscribe(Struct, array_like=True, tag=59):
-    """Any process to head: send me `Published` for this channel (a `TablePubsub` number) and key (None: all keys)."""
+    """Any process to head: send me `Published` for this channel (a `TablePubsub` number) and key (None: all keys).
+    `acknowledges`: I say `PublishedHandled` after each batch, and get the next one then.
+    """
 
     channel: int
     key: bytes | None = None
+    acknowledges: bool = False
 
 
 class Unsubscribe(Struct, array_like=True, tag=60):
@@ -242,6 +245,10 @@ class Published(Struct, array_like=True, tag=61):
     key: bytes
     sequence: int
     value: bytes
+
+
+class PublishedHandled(Struct, array_like=True, tag=120):
+    """Subscriber to head: I have handled what you sent me; what has piled up meanwhile may follow."""
 
 
 class WorkerDied(Struct, array_like=True, tag=62):

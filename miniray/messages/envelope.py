@@ -57,6 +57,7 @@ Message = Union[
     control.Subscribe,
     control.Unsubscribe,
     control.Published,
+    control.PublishedHandled,
     control.WorkerDied,
     control.WatchWorker,
     control.Exit,

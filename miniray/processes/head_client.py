@@ -85,12 +85,16 @@ class HeadClient:
         """Call `callback` (under the lock) with every event of the channel."""
         with self._core.lock:
             self._subscribers.setdefault(channel, []).append(callback)
-            self._core.post(self._core.head, control.Subscribe(channel, key), True)
+            self._core.post(self._core.head, control.Subscribe(channel, key, True), True)
 
     def on_published(self, sender: bytes, message: control.Published) -> None:
         """An event of a channel came."""
+        self._core.after_batch[self] = HeadClient._handled
         for callback in self._subscribers.get(message.channel, ()):
             callback(message)
+
+    def _handled(self) -> None:
+        self._core.post(self._core.head, control.PublishedHandled(), True)
 
     def fail_all(self, reason: str) -> None:
         """The head is gone: whoever waits for an answer gets an error."""

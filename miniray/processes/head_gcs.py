@@ -72,7 +72,7 @@ class Gcs:
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Publish):
-                self._ready.update(self.publisher.publish(effect.channel, effect.key, effect.value))
+                self._ready.update(self.publisher.publish(effect.channel, effect.key, effect.value, self._head.now))
             elif isinstance(effect, RowAppeared):
                 sender, request_id = effect.token
                 self._head.reply(sender, request_id, effect.value)
@@ -80,7 +80,7 @@ class Gcs:
     def flush(self) -> None:
         """Send what subscribers have not got."""
         for subscriber in self._ready:
-            while batch := self.publisher.take(subscriber):
+            while batch := self.publisher.take(subscriber, now=self._head.now):
                 for event in batch:
                     self._head.post(subscriber, event)
         self._ready.clear()
@@ -128,11 +128,16 @@ class Gcs:
 
     def on_subscribe(self, sender: bytes, message: control.Subscribe) -> None:
         """Somebody wants to hear of a channel."""
-        self.publisher.subscribe(sender, message.channel, message.key)
+        self.publisher.subscribe(sender, message.channel, message.key, acknowledges=message.acknowledges)
 
     def on_unsubscribe(self, sender: bytes, message: control.Unsubscribe) -> None:
         """No longer."""
         self.publisher.unsubscribe(sender, message.channel, message.key)
+
+    def on_published_handled(self, sender: bytes, message: control.PublishedHandled) -> None:
+        """A subscriber is ready for more."""
+        if self.publisher.acknowledge(sender):
+            self._ready.add(sender)
 
     def on_task_events(self, sender: bytes, message: control.TaskEvents) -> None:
         """Kept for the state API: the newest ones."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from miniray.processes import head_actors
 from miniray.state_machines.resources import from_units
 
@@ -111,10 +113,17 @@ def _status(head: Head, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _publisher(head: Head, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {
-        subscriber.hex(): {"queued": len(queue.events), "dropped": queue.dropped, "channels": list(queue.channels)}
-        for subscriber, queue in head.gcs.publisher.subscribers.items()
-    }
+    rows = {}
+    for subscriber, found in head.gcs.publisher.subscribers.items():
+        subscription = found.subscription
+        rows[subscriber.hex()] = {
+            "queued": subscription.queued(),
+            "dropped": subscription.dropped,
+            "channels": list(found.channels),
+            "health": subscription.health(head.now),
+            **msgspec.structs.asdict(subscription.heartbeat(head.now)),
+        }
+    return rows
 
 
 def _task_events(head: Head, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class Head:
             control.Query: self.gcs.on_query,
             control.Subscribe: self.gcs.on_subscribe,
             control.Unsubscribe: self.gcs.on_unsubscribe,
+            control.PublishedHandled: self.gcs.on_published_handled,
             control.AddNode: self.gcs.on_add_node,
             control.RemoveNode: self.gcs.on_remove_node,
             control.TaskEvents: self.gcs.on_task_events,

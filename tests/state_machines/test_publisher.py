@@ -32,7 +32,7 @@ def test_a_slow_subscriber_loses_its_oldest_events_alone():
     for number in range(5):
         publisher.publish(CHANNEL, b"k", b"%d" % number)
     assert [event.value for event in take_all(publisher, b"slow")] == [b"3", b"4"]
-    assert publisher.subscribers[b"slow"].dropped == 3
+    assert publisher.subscribers[b"slow"].subscription.dropped == 3
     assert len(take_all(publisher, b"fast")) == 5
 
 
@@ -75,7 +75,7 @@ def test_what_is_delivered_and_dropped_is_what_was_published(steps, limit, ackno
             delivered += publisher.take(b"s", 2)
         else:
             publisher.acknowledge(b"s")
-    queue = publisher.subscribers[b"s"]
-    assert len(delivered) + len(queue.events) + queue.dropped == published
+    subscription = publisher.subscribers[b"s"].subscription
+    assert len(delivered) + subscription.queued() + subscription.dropped == published
     numbers = [event.sequence for event in delivered]
     assert numbers == sorted(set(numbers))
