@@ -414,7 +414,7 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     """
     from miniray.timeline import chrome_trace  # few programs ask
 
-    events = chrome_trace(_query("task_events")["events"], require_core().node_ip)
+    events = chrome_trace(_query("task_reports")["events"], require_core().node_ip)
     if filename is None:
         return events
     import json

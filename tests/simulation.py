@@ -149,7 +149,7 @@ class Process:
 
     def run_one_task(self) -> bool:
         """Run the first task that was pushed here, if there is one."""
-        queue = self.executor._queue
+        queue = self.executor.queue
         if not queue:
             return False
         owner, push = queue.popleft()

@@ -315,15 +315,6 @@ class StopSession(Struct, array_like=True, tag=67):
     force: bool = False
 
 
-class TaskEvents(Struct, array_like=True, tag=68):
-    """Any core worker to head: what happened to tasks since last time, for the state API: rows of plain data, and
-    how many were dropped.
-    """
-
-    events: list[list[Any]]
-    dropped: int = 0
-
-
 class Warn(Struct, array_like=True, tag=69):
     """Head to driver: a line for the user (infeasible demand, a worker that died unexpectedly, ...)."""
 

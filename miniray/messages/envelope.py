@@ -10,7 +10,7 @@ from typing import Union
 
 from msgspec import Struct
 
-from miniray.messages import control, objects, tasks
+from miniray.messages import control, objects, state, tasks
 
 Message = Union[
     objects.GetObjects,
@@ -64,7 +64,6 @@ Message = Union[
     control.AddNode,
     control.RemoveNode,
     control.StopSession,
-    control.TaskEvents,
     control.Warn,
     control.CreateActor,
     control.ActorOutOfScope,
@@ -72,6 +71,9 @@ Message = Union[
     control.WatchActor,
     control.ActorState,
     control.ExitActor,
+    state.TaskEvents,
+    state.ReportState,
+    state.StateReport,
 ]
 
 

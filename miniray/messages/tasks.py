@@ -71,6 +71,7 @@ class TaskPush(Struct, array_like=True, tag=21):
     method: str = ""
     options: bytes = b""  #: rarely used settings, msgpack of `TaskExtras`
     deadline: float = 0.0  #: seconds since the epoch; 0: none
+    created: float = 0.0  #: when it was submitted, seconds since the epoch
 
 
 class TaskExtras(Struct, array_like=True, omit_defaults=True):

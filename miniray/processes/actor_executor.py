@@ -30,6 +30,7 @@ from miniray.processes.concurrency_groups import EventLoopGroup, Group, ThreadGr
 from miniray.processes.task_runner import WorkerExit, extras_of
 from miniray.state_machines.task_ordering import CallerStream
 from miniray.system import user_log
+from miniray.task_errors import cancelled
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -60,6 +61,7 @@ class ActorExecutor:
         extras = extras_of(creation)
         self.actor_id = creation.task_id[8:24]
         self.class_name = creation.name.rpartition(".")[0]
+        self.repr_name = ""  #: its `repr`, if its class has one of its own
         self.name = extras.actor_name
         self.resources = extras.resources
         self.accelerator_ids = extras.accelerator_ids
@@ -76,8 +78,8 @@ class ActorExecutor:
         self._coroutines: set[str] = set()  #: methods that are `async def`
         self._groups: dict[str, Group] = {}
         self._streams: dict[bytes, CallerStream[Call]] = {}
-        self._queued: dict[bytes, Call] = {}  #: accepted and not begun
-        self._contexts: dict[bytes, current.TaskContext] = {}  #: running
+        self.queued: dict[bytes, Call] = {}  #: accepted and not begun
+        self.contexts: dict[bytes, current.TaskContext] = {}  #: running
         self._threads: dict[bytes, int] = {}  #: of running calls that have a deadline
         self._warned: set[str] = set()
         self._finishing: str | None = None
@@ -117,7 +119,8 @@ class ActorExecutor:
         else:
             construct()
         if cls.__repr__ is not object.__repr__:
-            self._executor.show_as(self.safe_repr() or self.class_name)
+            self.repr_name = self.safe_repr() or ""
+            self._executor.show_as(self.repr_name or self.class_name)
 
     def _start_groups(self) -> None:
         size = self._max_concurrency
@@ -166,7 +169,7 @@ class ActorExecutor:
         if not self._groups:
             self._executor.enqueue(owner, push)
             return
-        self._queued[push.task_id] = call
+        self.queued[push.task_id] = call
         self._group_of(push).submit(call)
 
     def _group_of(self, push: TaskPush) -> Group:
@@ -183,7 +186,7 @@ class ActorExecutor:
 
     def check_finished(self) -> None:
         """Leave if nothing is left to be done (under the lock)."""
-        if self._finishing is None or self._queued or self._contexts:
+        if self._finishing is None or self.queued or self.contexts:
             return
         if self._executor.is_quiet():
             self._executor.leave(self._finishing)
@@ -212,7 +215,7 @@ class ActorExecutor:
         """End the actor in good order, now; a coroutine that asks for it may go to its end first, as in Ray."""
         context = current.task_context.get()
         with self._core.lock:
-            if self.is_async and context is not None and context.task_id in self._contexts:
+            if self.is_async and context is not None and context.task_id in self.contexts:
                 self._exiting[context.task_id] = reason
             else:
                 self.ended = True
@@ -234,11 +237,12 @@ class ActorExecutor:
 
     def _take(self, call: Call) -> bool:
         """Begin a queued call. False: it was cancelled meanwhile."""
-        return self._queued.pop(call[1].task_id, None) is not None
+        return self.queued.pop(call[1].task_id, None) is not None
 
     def _enter(self, owner: Address, push: TaskPush) -> current.TaskContext:
         """A call of a concurrent actor begins in this thread."""
-        context = self._contexts[push.task_id] = self._context(push, None)
+        context = self.contexts[push.task_id] = self._context(push, None)
+        context.push, context.started = push, time.perf_counter()
         timeout = extras_of(push).timeout
         if timeout:
             self._threads[push.task_id] = threading.get_ident()
@@ -247,7 +251,7 @@ class ActorExecutor:
 
     def _exit(self, push: TaskPush) -> None:
         """It has ended."""
-        self._contexts.pop(push.task_id, None)
+        self.contexts.pop(push.task_id, None)
         if self._threads.pop(push.task_id, None) is not None:
             self._executor.deadlines.end(push.task_id)
 
@@ -283,13 +287,10 @@ class ActorExecutor:
             current.task_context.reset(token)
             self._exit(push)
         reply.duration = time.perf_counter() - start
-        self._answer(owner, push, reply, True)
+        self._answer(owner, context, reply, True)
 
-    def _answer(self, owner: Address, push: TaskPush, reply: TaskReply, urgent: bool) -> None:
-        core = self._core
-        self._executor.events.executed(
-            push, getattr(type(self.instance), push.method, None), reply.duration, reply.status
-        )
+    def _answer(self, owner: Address, context: current.TaskContext, reply: TaskReply, urgent: bool) -> None:
+        core, push = self._core, context.push
         with core.lock:
             self._executor.relay_output(push)
             if push.ref_arguments or (push.arguments is not None and push.arguments.contained):
@@ -297,6 +298,7 @@ class ActorExecutor:
             core.post(owner, reply, urgent)
             if self._finishing is not None:
                 self.check_finished()
+        self._executor.events.executed(push, context, reply.duration, reply.status)
 
     def _leave(self, reason: str) -> None:
         with self._core.lock:
@@ -352,7 +354,7 @@ class ActorExecutor:
         finally:
             self._exit(push)
         reply.duration = time.perf_counter() - start
-        self._answer(owner, push, reply, group.alone())
+        self._answer(owner, context, reply, group.alone())
 
     def _flush_from_loop(self) -> None:
         with self._core.lock:
@@ -362,12 +364,13 @@ class ActorExecutor:
 
     def cancel(self, sender: bytes, message: tasks.CancelTask) -> bool:
         """Cancel a call that is queued here or runs here (under the lock). False: there is no such call."""
-        call = self._queued.pop(message.task_id, None)
+        call = self.queued.pop(message.task_id, None)
         if call is not None:
             owner, push = call
+            self._core.events.cancelled_in_queue(push, cancelled(push.task_id, of_actor=True, received=False))
             self._core.post(owner, self._executor.runner.cancelled(push, False), True)
             return True
-        context = self._contexts.get(message.task_id)
+        context = self.contexts.get(message.task_id)
         if context is None:
             return False
         if message.recursive:

@@ -60,7 +60,7 @@ class ActorPlane:
         self._core = core
         self.clients: dict[bytes, ActorClient] = {}
         self.calls: dict[bytes, ActorCall] = {}
-        self._owned: dict[bytes, OwnedActor] = {}
+        self.owned: dict[bytes, OwnedActor] = {}
         self.next_actor_id = ActorIdGenerator(core.job_id, os.urandom(16))
         core.add_handlers({control.ActorState: self.on_actor_state})
 
@@ -118,6 +118,7 @@ class ActorPlane:
             depth=context.depth + 1,
             parent_task_id=context.task_id,
             options=extras,
+            created=time.time(),
         )
         spec = ActorSpec(
             actor_id,
@@ -144,7 +145,7 @@ class ActorPlane:
             entry.local += 1  # for the handle that the caller makes
             client = self.clients[actor_id] = ActorClient(actor_id, self, ordered)
             client.info = info
-            self._owned[actor_id] = owned
+            self.owned[actor_id] = owned
             owned.refs = [(key, ref._entry) for key, ref in refs]
             top = {id(item): item for _, item in owned.refs}
             owned.dependencies = [*top.values(), *(inner or [])]
@@ -201,7 +202,7 @@ class ActorPlane:
             owned.spec.creation.num_returns = 1
 
     def _forget(self, actor_id: bytes) -> None:
-        owned = self._owned.pop(actor_id, None)
+        owned = self.owned.pop(actor_id, None)
         self.clients.pop(actor_id, None)
         if owned is not None:
             self._unpin_creation(owned)
@@ -260,7 +261,7 @@ class ActorPlane:
     def _apply(self, client: ActorClient, message: control.ActorState) -> None:
         client.cause = message.cause
         client.error = message.error
-        owned = self._owned.get(message.actor_id)
+        owned = self.owned.get(message.actor_id)
         if message.state == control.ALIVE and message.worker is not None:
             client.pid = message.worker.pid
             client.node_id = message.worker.node_id
@@ -324,6 +325,7 @@ class ActorPlane:
             parent_task_id=context.task_id,
             method=method,
             options=extras,
+            created=time.time(),
         )
         call = ActorCall(push, client, retries)
         with core.lock:
@@ -413,6 +415,7 @@ class ActorPlane:
         self.calls.pop(call.push.task_id, None)
         error = cancelled_error(call) if call.cancelled else actor_errors.error_of(client, call)
         core = self._core
+        core.events.failed(call.push, error, function="", attempt=call.attempt)
         for entry in call.returns:
             core.objects.fail(entry, error)
         if call.returns and call.returns[0].payload is not None:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from miniray.messages import control, objects, tasks
+from miniray.messages import control, objects, state, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address
 from miniray.processes.actor_plane import ActorPlane
@@ -25,6 +25,8 @@ from miniray.processes.generator_plane import GeneratorPlane
 from miniray.processes.head_client import HeadClient
 from miniray.processes.object_plane import ObjectPlane
 from miniray.processes.reactor import Reactor, Waiter
+from miniray.processes.state_reports import StateReports
+from miniray.processes.task_events import TaskEventBuffer
 from miniray.processes.task_plane import TaskPlane
 from miniray.system.sockets import Transport
 
@@ -102,6 +104,8 @@ class CoreWorker:
         self.tasks = TaskPlane(self)
         self.actors = ActorPlane(self)
         self.generators = GeneratorPlane(self)
+        self.events = TaskEventBuffer(self)
+        self.reports = StateReports(self)
         self.executor: Any = None
         self.actor: Any = None  #: the actor that lives in this worker
         self.on_log_lines: Callable[[tasks.LogLines], None] | None = None
@@ -132,6 +136,7 @@ class CoreWorker:
                 control.WorkerDied: self._on_worker_died,
                 control.Warn: self._on_warn,
                 tasks.LogLines: self._on_log_lines,
+                state.ReportState: self.reports.on_report_state,
             }
         )
 
@@ -308,6 +313,7 @@ class CoreWorker:
         with self.lock:
             if self.closed:
                 return
+            self.events.flush()
             self.closed = True
             if goodbye and not self.head_lost:
                 # A worker that is still ours when we are gone would be taken for busy, and killed.

@@ -26,12 +26,15 @@ class TaskContext:
         "attempt",
         "cancelled",
         "depth",
+        "error",
         "function",
         "name",
         "placement_group_id",
+        "push",
         "put_numbers",
         "resources",
         "runtime_env",
+        "started",
         "task_id",
     )
 
@@ -47,6 +50,9 @@ class TaskContext:
         self.accelerator_ids: dict[str, list[str]] = {}
         self.placement_group_id = b""
         self.cancelled = False
+        self.error: tuple[str, str] | None = None  #: Ray's name for what it ended with, and the text
+        self.push: Any = None  #: (concurrent actors) the call
+        self.started = 0.0  #: (concurrent actors) when it began, by the performance counter
         #: Returns have the indices 1, 2, ...; puts count down from the top, so that they never meet.
         self.put_numbers = count(0xFFFFFFFE, -1)
 

@@ -28,11 +28,11 @@ from miniray.processes.actor_executor import ActorExecutor
 from miniray.processes.deadlines import Deadlines
 from miniray.processes.reactor import Waiter
 from miniray.processes.task_environment import TaskEnvironment
-from miniray.processes.task_events import TaskEventBuffer
 from miniray.processes.task_runner import TaskRunner, WorkerExit, extras_of
 from miniray.state_machines.task_submission import UNKNOWN, FunctionStats
 from miniray.system import process_title, user_log
 from miniray.system.task_record import TaskRecord
+from miniray.task_errors import cancelled
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -53,25 +53,26 @@ class Executor:
     def __init__(self, core: CoreWorker, output: WorkerOutput) -> None:
         self._core = core
         self._output = output
-        self._queue: deque[tuple[Address, TaskPush]] = deque()
+        self.queue: deque[tuple[Address, TaskPush]] = deque()
         self._work = Waiter()
         self.runner = TaskRunner(core)
         self.actor: ActorExecutor | None = None
         self._stats: dict[bytes, FunctionStats] = {}
         self._calls: dict[bytes, int] = {}
-        self._running: TaskPush | None = None
+        self.running: TaskPush | None = None
         self._interruptible = b""  #: the task whose user code is on the main thread's stack now
         self._interrupting = b""  #: the task that is to be interrupted
         self._blocked = 0
         self._main_thread = threading.get_ident()
         self._exit_reason: str | None = None
-        self.events = TaskEventBuffer(core)
+        self.events = core.events
         self.deadlines = Deadlines(core, self)
         self._environment = TaskEnvironment()
         self._environment_set = False  #: it is not that of a plain one-CPU task
         self._draining: str | None = None
-        self._began = 0.0
+        self.began = 0.0
         self._told_stuck = b""
+        self.context: current.TaskContext | None = None  #: of the task that runs in the main thread
         self._title = ""  #: the task named in the process title; "": idle
         self._record = TaskRecord(core.store_dir, core.worker_id)
         core.executor = self
@@ -98,8 +99,8 @@ class Executor:
             with core.lock:
                 if self._exit_reason is not None:
                     return self._exit_reason
-                if self._queue:
-                    owner, push = self._queue.popleft()
+                if self.queue:
+                    owner, push = self.queue.popleft()
                     waiter = None
                 else:
                     waiter = self._work = Waiter()
@@ -115,7 +116,7 @@ class Executor:
 
     def is_quiet(self) -> bool:
         """Whether the main thread has nothing to run."""
-        return not self._queue and self._running is None
+        return not self.queue and self.running is None
 
     def relay_output(self, push: TaskPush) -> None:
         """Mail what a call has printed, before its reply (under the lock)."""
@@ -135,10 +136,10 @@ class Executor:
     def idle(self) -> None:
         """Nothing has happened for some milliseconds (under the lock)."""
         self.events.flush()
-        if self._running is None and self.actor is None:
+        if self.running is None and self.actor is None:
             # What the last task has leased for its children: others may wait for it.
             self._core.tasks.submission.give_back_idle()
-        if self._title and self._running is None:
+        if self._title and self.running is None:
             self._title = ""
             process_title.set_title("ray::" + (self.actor.class_name if self.actor is not None else "IDLE"))
 
@@ -167,7 +168,7 @@ class Executor:
 
     def enqueue(self, owner: Address, push: TaskPush) -> None:
         """Let the main thread run this after what waits already (under the lock)."""
-        self._queue.append((owner, push))
+        self.queue.append((owner, push))
         self._work.finish()
 
     def on_skip(self, sender: bytes, message: tasks.SkipSequence) -> None:
@@ -180,8 +181,8 @@ class Executor:
         if self.actor is not None and message.interrupt:
             self.actor.ended = True
             self.leave(message.reason)
-            if self._running is not None:
-                self.interrupt(self._running.task_id)
+            if self.running is not None:
+                self.interrupt(self.running.task_id)
         elif self.actor is not None:
             self.actor.finish(message.reason)
         else:
@@ -191,13 +192,13 @@ class Executor:
         """The owner wants back what has not begun, last ones first."""
         stolen: list[bytes] = []
         kept: deque[tuple[Address, TaskPush]] = deque()
-        while self._queue:
-            owner, push = self._queue.pop()
+        while self.queue:
+            owner, push = self.queue.pop()
             if owner.worker_id == sender and len(stolen) < message.count:
                 stolen.append(push.task_id)
             else:
                 kept.appendleft((owner, push))
-        self._queue = kept
+        self.queue = kept
         owner_address = self._core.peer(sender)
         if owner_address is not None:
             stolen.reverse()
@@ -205,15 +206,16 @@ class Executor:
 
     def on_cancel(self, sender: bytes, message: tasks.CancelTask) -> None:
         """The owner no longer wants this task."""
-        for item in self._queue:
+        for item in self.queue:
             owner, push = item
             if push.task_id == message.task_id:
-                self._queue.remove(item)
+                self.queue.remove(item)
+                self._core.events.cancelled_in_queue(push, cancelled(push.task_id))
                 self._core.post(owner, self.runner.cancelled(push), True)
                 return
         if self.actor is not None and self.actor.cancel(sender, message):
             return
-        running = self._running
+        running = self.running
         if running is None or running.task_id != message.task_id:
             return
         if not message.force and running.kind == tasks.NORMAL_TASK:
@@ -230,7 +232,7 @@ class Executor:
 
     def on_process_died(self, worker_id: bytes) -> None:
         """An owner is gone: its tasks and what we pinned for it are nobody's any more."""
-        self._queue = deque(item for item in self._queue if item[0].worker_id != worker_id)
+        self.queue = deque(item for item in self.queue if item[0].worker_id != worker_id)
         self.runner.on_process_died(worker_id)
 
     def on_exit(self, sender: bytes, message: control.Exit) -> None:
@@ -259,17 +261,17 @@ class Executor:
         """Name a queued call of a plain actor that waits behind one which does not end (under the lock, now and
         then).
         """
-        running = self._running
-        if running is None or self.actor is None or not self._queue or running.task_id == self._told_stuck:
+        running = self.running
+        if running is None or self.actor is None or not self.queue or running.task_id == self._told_stuck:
             return
-        seconds = _perf_counter() - self._began
+        seconds = _perf_counter() - self.began
         if seconds < STUCK:
             return
         self._told_stuck = running.task_id
-        names = ", ".join(dict.fromkeys(push.name for _, push in self._queue))
+        names = ", ".join(dict.fromkeys(push.name for _, push in self.queue))
         user_log.say(
             user_log.WARNING,
-            f"{running.name} has been running for {seconds:.0f} s, and {len(self._queue)} calls wait behind it "
+            f"{running.name} has been running for {seconds:.0f} s, and {len(self.queue)} calls wait behind it "
             f"({names}). A plain actor runs one call at a time: if this one never ends, they never run. Give the actor "
             "a concurrency group for calls that must always get through, or a timeout_s.",
         )
@@ -287,7 +289,7 @@ class Executor:
 
     def interrupt(self, task_id: bytes) -> None:
         """End the running task from outside (under the lock)."""
-        running = self._running
+        running = self.running
         if running is not None and running.task_id == task_id:
             self._interrupting = task_id
             self._interrupt_main_thread()
@@ -302,7 +304,7 @@ class Executor:
 
     def may_block(self) -> bool:
         """Whether this thread runs a task whose CPU could be lent while it waits."""
-        return self._running is not None and threading.get_ident() == self._main_thread
+        return self.running is not None and threading.get_ident() == self._main_thread
 
     def block(self) -> None:
         """The running task waits: lend its CPU, and hand back what is queued behind it."""
@@ -314,12 +316,12 @@ class Executor:
             core.post(core.head, control.WorkerBlocked(True), True)
             by_owner: dict[bytes, tuple[Address, list[bytes]]] = {}
             kept: deque[tuple[Address, TaskPush]] = deque()
-            for owner, push in self._queue:
+            for owner, push in self.queue:
                 if push.kind == tasks.NORMAL_TASK:
                     by_owner.setdefault(owner.worker_id, (owner, []))[1].append(push.task_id)
                 else:
                     kept.append((owner, push))
-            self._queue = kept
+            self.queue = kept
             for owner, ids in by_owner.values():
                 core.post(owner, tasks.TasksReturned(ids, True), True)
 
@@ -348,11 +350,12 @@ class Executor:
             if self.actor is not None:
                 context.resources, context.runtime_env = self.actor.resources, self.actor.runtime_env
                 context.accelerator_ids = self.actor.accelerator_ids
-                self.actor._contexts[push.task_id] = context
+                self.actor.contexts[push.task_id] = context
         if self.actor is None and (push.options or self._environment_set):
             self._environment_set = extras.resources is not None or bool(extras.accelerator_ids)
             self._environment.enter(extras)
-        self._running = push
+        self.context = context
+        self.running = push
         self._record.begin(push.task_id, push.attempt)
         if push.name != self._title:
             self._title = push.name
@@ -361,7 +364,7 @@ class Executor:
         if extras.timeout:
             self.deadlines.begin(owner, push, extras.timeout)
         token = current.task_context.set(context)
-        start = self._began = _perf_counter()
+        start = self.began = _perf_counter()
         try:
             reply = self._run(owner, push, context)
         except WorkerExit as leaving:
@@ -372,12 +375,12 @@ class Executor:
             return
         finally:
             self._interruptible = b""
-            self._running = None
+            self.running = None
             if extras.timeout:
                 self.deadlines.end(push.task_id)
             current.task_context.reset(token)
             if self.actor is not None:
-                self.actor._contexts.pop(push.task_id, None)
+                self.actor.contexts.pop(push.task_id, None)
         core.reactor.drop_interrupt()
         self._interrupting = b""
         reply.duration = _perf_counter() - start
@@ -389,7 +392,7 @@ class Executor:
                 self._output.relay(push.name)
             if push.ref_arguments or (push.arguments is not None and push.arguments.contained):
                 self.runner.note_kept(owner, push, reply)
-            core.post(owner, reply, not self._queue)
+            core.post(owner, reply, not self.queue)
             if self.actor is not None:
                 self.actor.check_finished()
             if reply.worker_exiting:
@@ -400,16 +403,16 @@ class Executor:
         if stats is None:
             stats = self._stats[push.function_id] = FunctionStats()
         stats.observe(reply.duration)
-        self.events.executed(push, context.function, reply.duration, reply.status)
+        self.events.executed(push, context, reply.duration, reply.status)
 
     def _estimate(self, push: TaskPush) -> float:
         stats = self._stats.get(push.function_id)
         return UNKNOWN if stats is None else stats.estimate
 
     def _hand_back_queue(self) -> None:
-        for owner, push in self._queue:
+        for owner, push in self.queue:
             self._core.post(owner, tasks.TasksReturned([push.task_id], False))
-        self._queue.clear()
+        self.queue.clear()
 
     def _run(self, owner: Address, push: TaskPush, context: current.TaskContext) -> TaskReply:
         runner = self.runner

@@ -17,6 +17,7 @@ from miniray.ids import JobID
 from miniray.messages import control
 from miniray.processes.head_members import Member
 from miniray.processes.head_queries import QUERIES
+from miniray.processes.head_reports import REPORTED
 from miniray.state_machines.publisher import Publisher
 from miniray.state_machines.resources import to_units
 from miniray.state_machines.table_prefix import TablePrefix
@@ -31,7 +32,6 @@ _encode = msgspec.msgpack.encode
 
 # What Ray calls the causes of a node's death.
 _DEATH_UNSPECIFIED, _DEATH_EXPECTED, _DEATH_UNEXPECTED = 0, 1, 2
-_KEPT_TASK_EVENTS = 10_000
 
 
 class Node:
@@ -56,8 +56,6 @@ class Gcs:
         self._drivers: dict[bytes, bytes] = {}  #: driver -> job
         self._ready: set[bytes] = set()
         self._next_job = 1
-        self.task_events: list[list[Any]] = []
-        self.task_events_dropped = 0
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
@@ -139,22 +137,16 @@ class Gcs:
         if self.publisher.acknowledge(sender):
             self._ready.add(sender)
 
-    def on_task_events(self, sender: bytes, message: control.TaskEvents) -> None:
-        """Kept for the state API: the newest ones."""
-        self.task_events += message.events
-        self.task_events_dropped += message.dropped
-        surplus = len(self.task_events) - _KEPT_TASK_EVENTS
-        if surplus > _KEPT_TASK_EVENTS // 10:
-            del self.task_events[:surplus]
-            self.task_events_dropped += surplus
-
     # -- queries ---------------------------------------------------------------------------------------------------
 
     def on_query(self, sender: bytes, message: control.Query) -> None:
         """A question by name."""
+        if message.what in REPORTED:
+            self._head.reports.ask(sender, message)
+            return
         answer = QUERIES.get(message.what)
         if answer is None:
-            known = ", ".join(sorted(QUERIES))
+            known = ", ".join(sorted([*QUERIES, *REPORTED]))
             text = f"The head has no answer to {message.what!r}; it knows: {known}"
             self._head.reply(sender, message.request_id, text, "ValueError")
             return

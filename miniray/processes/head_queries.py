@@ -126,10 +126,6 @@ def _publisher(head: Head, arguments: dict[str, Any]) -> dict[str, Any]:
     return rows
 
 
-def _task_events(head: Head, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {"events": head.gcs.task_events, "dropped": head.gcs.task_events_dropped}
-
-
 QUERIES: dict[str, Answer] = {
     "nodes": _nodes,
     "cluster_resources": _cluster_resources,
@@ -141,7 +137,6 @@ QUERIES: dict[str, Answer] = {
     "workers": _workers,
     "status": _status,
     "publisher": _publisher,
-    "task_events": _task_events,
     "named_actor": head_actors.query_named,
     "list_named_actors": head_actors.query_names,
     "actor": head_actors.query_actor,

@@ -30,7 +30,7 @@ from typing import Any
 
 import msgspec
 
-from miniray.messages import control, tasks
+from miniray.messages import control, state, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address, SegmentsOrphaned
 from miniray.messages.startup import HeadReady
@@ -39,6 +39,7 @@ from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
 from miniray.processes.head_memory import Memory
+from miniray.processes.head_reports import Reports
 from miniray.processes.head_startup import Startup
 from miniray.processes.head_workers import WorkerStarter
 from miniray.processes.trace import install_trace
@@ -91,6 +92,7 @@ class Head:
         self._wake_read, self._wake_write = os.pipe()
         self.gcs: Gcs = Gcs(self)
         self.memory: Memory = Memory(self)
+        self.reports: Reports = Reports(self)
         self.leases: Leases = Leases(self)
         self.actors: Actors = Actors(self, NODE_IP)
         self._messages: dict[type, Callable[[bytes, Any], None]] = {
@@ -115,7 +117,8 @@ class Head:
             control.PublishedHandled: self.gcs.on_published_handled,
             control.AddNode: self.gcs.on_add_node,
             control.RemoveNode: self.gcs.on_remove_node,
-            control.TaskEvents: self.gcs.on_task_events,
+            state.TaskEvents: self.reports.on_task_events,
+            state.StateReport: self.reports.on_report,
             control.CreateActor: self.actors.on_create,
             control.ActorOutOfScope: self.actors.on_out_of_scope,
             control.KillActor: self.actors.on_kill,
@@ -459,6 +462,7 @@ class Head:
         self.actors.on_died(member, notice)
         self.memory.on_died(member)
         self.gcs.on_died(member)
+        self.reports.on_died(member)
         del self.members[worker_id]
         self._peers.pop(worker_id, None)
         self._outbox.pop(worker_id, None)

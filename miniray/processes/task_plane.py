@@ -51,6 +51,7 @@ BLOCK_GRACE = 0.001
 FUNCTION_WARN_SIZE = 10**7
 FUNCTION_MAX_SIZE = 10**8
 
+_time = time.time
 encode_extras = msgspec.msgpack.Encoder().encode
 _decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
 
@@ -63,10 +64,11 @@ def extras_of(push: TaskPush) -> TaskExtras:
 class Export:
     """A function or class as it travels to workers: its bytes, once, and who has got them."""
 
-    __slots__ = ("contained", "message", "sent_to", "stats")
+    __slots__ = ("contained", "message", "name", "sent_to", "stats")
 
     def __init__(self, message: FunctionExport, contained: list[Any] | None = None) -> None:
         self.message = message
+        self.name = ""  #: of the function or class
         self.contained = contained  #: refs and handles in the closure live as long as the export
         self.sent_to: set[bytes] = set()
         self.stats = FunctionStats()
@@ -131,6 +133,7 @@ class TaskPlane:
         """
         found = self.exports.get(token)
         if found is not None:
+            found.name = found.name or function.__name__
             return found
         contained: list[Any] = []
         pickled = pickle_function(
@@ -149,7 +152,9 @@ class TaskPlane:
         message = FunctionExport(fingerprint(pickled), token, payload, path, self._core.job_id)
         if kind == "actor":
             message.actor_class = function.__name__
-        return self.exports.setdefault(token, Export(message, contained))
+        export = self.exports.setdefault(token, Export(message, contained))
+        export.name = function.__name__
+        return export
 
     def _check_size(self, pickled: bytes, what: str, kind: str) -> None:
         megabytes = len(pickled) // (1 << 20)
@@ -197,6 +202,7 @@ class TaskPlane:
             depth=context.depth + 1,
             parent_task_id=context.task_id,
             options=binding.extras,
+            created=_time(),
         )
         task = PendingTask(push, binding.scheduling_class, binding.export.stats, binding.max_retries)
         task.export = binding.export
@@ -465,17 +471,26 @@ class TaskPlane:
 
     # -- failures --------------------------------------------------------------------------------------------------
 
-    def fail_task(self, task: PendingTask, error: BaseException) -> None:
-        """A task will never run (again): its returns hold the error."""
+    def fail_task(self, task: PendingTask, error: BaseException, died: control.WorkerDied | None = None) -> None:
+        """A task will never run (again): its returns hold the error. `died`: with this worker."""
         self.pending.pop(task.push.task_id, None)
         self.submission.drop(task)
-        self._settle_failure(task, error)
+        self._settle_failure(task, error, died)
         if task.dependencies:
             self.release_pins_of(task.push.task_id, task.dependencies, b"")
             task.dependencies = None
             task.arguments = None
 
-    def _settle_failure(self, task: PendingTask | ActorCall, error: BaseException) -> None:
+    def _settle_failure(
+        self, task: PendingTask | ActorCall, error: BaseException, died: control.WorkerDied | None = None
+    ) -> None:
+        self._core.events.failed(
+            task.push,
+            error,
+            function=task.export.name if isinstance(task, PendingTask) else "",
+            attempt=task.attempt,
+            died=died,
+        )
         for entry in task.returns:
             self._core.objects.fail(entry, error)
         if task.returns and task.returns[0].payload is not None:
@@ -500,7 +515,7 @@ class TaskPlane:
                 continue
             if position == running:
                 if task.retries_left == 0:
-                    self.fail_task(task, self._death_error(message))
+                    self.fail_task(task, self._death_error(message), message)
                     continue
                 if task.retries_left > 0:
                     task.retries_left -= 1

@@ -20,7 +20,9 @@ from miniray.ids import TaskID
 from miniray.messages import tasks
 from miniray.messages.objects import KIND_ERROR, Address, Handover, Payload
 from miniray.messages.tasks import FunctionExport, TaskExtras, TaskPush, TaskReply
+from miniray.processes import current
 from miniray.processes.generator_runner import GeneratorRunner
+from miniray.processes.task_events import error_type_of
 from miniray.state_machines.reference_counter import ObjectEntry
 from miniray.system.serialization import serialize
 from miniray.task_errors import (
@@ -247,6 +249,9 @@ class TaskRunner:
         return self._all_returns(push, error, tasks.CANCELLED, False)
 
     def _all_returns(self, push: TaskPush, error: BaseException, status: int, retryable: bool) -> TaskReply:
+        context = current.task_context.get()
+        if context is not None and context.task_id == push.task_id:
+            context.error = _named(push, error)
         payload = Payload(KIND_ERROR, to_wire(error))
         return TaskReply(
             push.task_id, status, [payload] * max(1, push.num_returns), 0.0, retryable, attempt=push.attempt
@@ -348,6 +353,15 @@ def _first_of(items: Iterator[Any], count: int) -> tuple[list[Any], Exception | 
             raise
         return values, error
     return values, None
+
+
+def _named(push: TaskPush, error: BaseException) -> tuple[str, str]:
+    """Ray's name for the error that a task ends with, and the text that the state API shows."""
+    error_type = error_type_of(error)
+    if error_type == "TASK_CANCELLED" or not isinstance(error, exceptions.RayTaskError):
+        return error_type, str(error)
+    text = f"User exception:\n{error}"
+    return error_type, "CreationTaskError: " + text if push.kind == tasks.ACTOR_CREATION_TASK else text
 
 
 def _may_retry(error: BaseException, extras: TaskExtras) -> bool:

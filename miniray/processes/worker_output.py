@@ -112,7 +112,7 @@ class WorkerOutput:
     def _look(self) -> None:
         self._armed = False
         executor = self._core.executor
-        if executor is not None and executor._running is not None:
+        if executor is not None and executor.running is not None:
             executor.check_stuck()
             self.relay()
             self._core.flush()

@@ -81,7 +81,7 @@ def test_the_news_of_a_death_that_overtakes_the_last_reply_does_not_cost_it():
             executor = current.core_or_none().executor
 
             def die():
-                wait_for(lambda: executor._running is None)
+                wait_for(lambda: executor.running is None)
                 time.sleep(0.02)  # while ZeroMQ sends the reply
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -134,10 +134,10 @@ class Programs(RuleBasedStateMachine):
         demands = self.world.open_demands()
         self.world.grant(demands[which % len(demands)], choice)
 
-    @precondition(lambda self: any(process.executor._queue for process in self.world.living))
+    @precondition(lambda self: any(process.executor.queue for process in self.world.living))
     @rule(who=indices)
     def run(self, who: int) -> None:
-        with_work = [process for process in self.world.living if process.executor._queue]
+        with_work = [process for process in self.world.living if process.executor.queue]
         with_work[who % len(with_work)].run_one_task()
 
     @rule(who=indices)
