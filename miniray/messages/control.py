@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from miniray.messages.durable import Change
 from miniray.messages.objects import Address
 from miniray.messages.tasks import FunctionExport, TaskPush, WorkerAddress
 
@@ -152,7 +153,7 @@ class TrimMemory(Struct, array_like=True, tag=76):
 
 class TablePut(Struct, array_like=True, tag=53):
     """Any process to head: write a row and publish it. `table` is a `TablePrefix` number. Answered by `Reply` (True:
-    the key was new) if request_id > 0.
+    the key was new) if request_id > 0; where there is a durable path, once the row would survive the head.
     """
 
     request_id: int
@@ -162,6 +163,7 @@ class TablePut(Struct, array_like=True, tag=53):
     namespace: bytes = b""
     overwrite: bool = True
     publish: bool = True
+    sync: bool = False  #: answered only once it is on the disk
 
 
 class TableGet(Struct, array_like=True, tag=54):
@@ -249,6 +251,46 @@ class Published(Struct, array_like=True, tag=61):
 
 class PublishedHandled(Struct, array_like=True, tag=120):
     """Subscriber to head: I have handled what you sent me; what has piled up meanwhile may follow."""
+
+
+class WatchTable(Struct, array_like=True, tag=121):
+    """Any process to head: send me `TableChanges` of this table, of rows whose key begins with `prefix`, once they
+    are persisted. Answered by `Reply` (the number after which it begins).
+
+    `since`: the first change comes after this number; None: after the cursor of a durable consumer, else from now on.
+    """
+
+    request_id: int
+    consumer: str  #: a name of the sender's; of the session, if it is durable
+    table: int
+    since: int | None = None
+    prefix: bytes = b""
+    namespace: bytes | None = None  #: None: of all
+    limit: int = 10_000
+    policy: str = "spill"
+    every: int = 10
+    durable: bool = False  #: the head keeps its cursor, also over restarts
+
+
+class TableChanges(Struct, array_like=True, tag=122):
+    """Head to watcher: what happened, in order. The next ones follow after `ChangesHandled`."""
+
+    consumer: str
+    changes: list[Change]
+    dropped: int  #: so far
+
+
+class ChangesHandled(Struct, array_like=True, tag=123):
+    """Watcher to head: I have done with all changes up to this number."""
+
+    consumer: str
+    sequence: int
+
+
+class StopWatching(Struct, array_like=True, tag=124):
+    """Watcher to head: no more of it. A durable consumer's cursor stays."""
+
+    consumer: str
 
 
 class WorkerDied(Struct, array_like=True, tag=62):

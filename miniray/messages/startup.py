@@ -34,6 +34,8 @@ class HeadConfig(Struct, omit_defaults=True):
     prestart: int = -1  #: workers to fork at once; -1: one per CPU, two at most
     preload: list[str] = []  #: modules the fork server imports, besides what every worker needs
     namespace: str = ""
+    storage: str = ""  #: a directory for the tables that outlives the session
+    reconnect_s: float = 0.0  #: seconds that drivers and workers wait for a new head when this one is gone; 0: none
     worker_target: str = "miniray.processes.worker:main"  #: what a worker process runs; tests put one of their own
     # Filled in by `start_head`:
     session_dir: str = ""

@@ -131,6 +131,7 @@ class CoreWorker:
                 control.Reply: self.head_client.on_reply,
                 control.DriverRegistered: self.head_client.on_reply,
                 control.Published: self.head_client.on_published,
+                control.TableChanges: self.head_client.on_changes,
                 control.Hello: self._on_hello,
                 control.Goodbye: self._on_goodbye,
                 control.WorkerDied: self._on_worker_died,

@@ -11,6 +11,7 @@ from miniray import exceptions
 from miniray.messages import control
 from miniray.messages.envelope import Message
 from miniray.processes.reactor import Waiter
+from miniray.processes.table_watch import TableWatch
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -33,6 +34,7 @@ class HeadClient:
         self._numbers = count(1)
         self._requests: dict[int, _Request] = {}
         self._subscribers: dict[int, list[Callable[[control.Published], None]]] = {}
+        self.watches: dict[str, TableWatch] = {}
 
     def request(self, make: Callable[[int], Message], timeout: float | None = 30.0) -> Any:
         """Send `make(request_id)` and return the answer.
@@ -87,6 +89,16 @@ class HeadClient:
             self._subscribers.setdefault(channel, []).append(callback)
             self._core.post(self._core.head, control.Subscribe(channel, key, True), True)
 
+    def watch(self, table: int, **settings: Any) -> TableWatch:
+        """The changes of a table, once they are persisted; the settings are those of `TableWatch`."""
+        return TableWatch(self._core, table, **settings)
+
+    def on_changes(self, sender: bytes, message: control.TableChanges) -> None:
+        """Changes of a table that is watched."""
+        watch = self.watches.get(message.consumer)
+        if watch is not None:
+            watch.on_changes(message)
+
     def on_published(self, sender: bytes, message: control.Published) -> None:
         """An event of a channel came."""
         self._core.after_batch[self] = HeadClient._handled
@@ -101,6 +113,8 @@ class HeadClient:
         for waiter in self._requests.values():
             waiter.failure = reason
             waiter.finish()
+        for watch in self.watches.values():
+            watch.lost_head()
 
 
 def error_named(name: str, text: Any) -> BaseException:

@@ -1,7 +1,7 @@
 """The head's tables at work: jobs, nodes, workers, key-values and their subscribers.
 
 Rows that the head itself writes are msgpack of plain data, and go through `put` like everybody's: published at once,
-and offered to the durable path (`Persist`, which nobody handles yet).
+and handed to the durable path (`head_durable`) where there is one.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import msgspec
 
 from miniray.ids import JobID
 from miniray.messages import control
+from miniray.processes.head_durable import Durable
 from miniray.processes.head_members import Member
 from miniray.processes.head_queries import QUERIES
 from miniray.processes.head_reports import REPORTED
 from miniray.state_machines.publisher import Publisher
 from miniray.state_machines.resources import to_units
 from miniray.state_machines.table_prefix import TablePrefix
-from miniray.state_machines.table_store import Effect, Publish, RowAppeared, TableStore
+from miniray.state_machines.table_store import Effect, Persist, Publish, TableStore
 from miniray.system import machine
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Gcs:
         self._head = head
         self.tables = TableStore()
         self.publisher = Publisher()
+        self.durable = Durable(head)
         self.nodes: dict[bytes, Node] = {}
         self.jobs: dict[bytes, dict[str, Any]] = {}
         self._drivers: dict[bytes, bytes] = {}  #: driver -> job
@@ -59,9 +61,11 @@ class Gcs:
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
-    def put(self, table: TablePrefix, key: bytes, value: bytes, *, publish: bool = True) -> None:
+    def put(
+        self, table: TablePrefix, key: bytes, value: bytes, *, namespace: bytes = b"", publish: bool = True
+    ) -> None:
         """The way that all of the head's own writes go."""
-        self._carry_out(self.tables.put(table, key, value, publish=publish)[1])
+        self._carry_out(self.tables.put(table, key, value, namespace=namespace, publish=publish)[1])
 
     def delete(self, table: TablePrefix, key: bytes) -> None:
         """The way that the head's own rows go."""
@@ -69,14 +73,17 @@ class Gcs:
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Publish):
+            if isinstance(effect, Persist):
+                self.durable.note(effect)
+            elif isinstance(effect, Publish):
                 self._ready.update(self.publisher.publish(effect.channel, effect.key, effect.value, self._head.now))
-            elif isinstance(effect, RowAppeared):
+            else:
                 sender, request_id = effect.token
                 self._head.reply(sender, request_id, effect.value)
 
     def flush(self) -> None:
-        """Send what subscribers have not got."""
+        """Send what subscribers have not got, and what waited for the durable path."""
+        self.durable.turn()
         for subscriber in self._ready:
             while batch := self.publisher.take(subscriber, now=self._head.now):
                 for event in batch:
@@ -93,8 +100,19 @@ class Gcs:
             overwrite=message.overwrite,
             publish=message.publish,
         )
+        self._carry_out_request(effects, sender, message.request_id, is_new)
+        self.durable.reply(sender, message.request_id, is_new, sync=message.sync)
+
+    def _carry_out_request(self, effects: list[Effect], sender: bytes, request_id: int, answer: Any) -> None:
+        """Like `_carry_out`; the answer goes into the journal with the last row."""
+        if effects and request_id > 0:
+            last = max(number for number, effect in enumerate(effects) if isinstance(effect, Persist))
+            persist = effects.pop(last)
+            self._carry_out(effects[:last])
+            assert isinstance(persist, Persist)
+            self.durable.note(persist, sender, request_id, answer)
+            effects = effects[last:]
         self._carry_out(effects)
-        self._head.reply(sender, message.request_id, is_new)
 
     def on_get(self, sender: bytes, message: control.TableGet) -> None:
         """Read a row, or wait for it."""
@@ -113,8 +131,8 @@ class Gcs:
         number, effects = self.tables.delete(
             TablePrefix(message.table), message.key, namespace=message.namespace, by_prefix=message.by_prefix
         )
-        self._carry_out(effects)
-        self._head.reply(sender, message.request_id, number)
+        self._carry_out_request(effects, sender, message.request_id, number)
+        self.durable.reply(sender, message.request_id, number)
 
     def on_scan(self, sender: bytes, message: control.TableScan) -> None:
         """List rows."""
@@ -236,6 +254,7 @@ class Gcs:
         """A process is gone."""
         worker_id = member.worker_id
         self.publisher.remove(worker_id)
+        self.durable.feed.remove(worker_id)
         self.tables.stop_waiting(lambda token: token[0] == worker_id)
         if member.kind == "driver":
             self._finish_job(member)

@@ -115,6 +115,9 @@ class Head:
             control.Subscribe: self.gcs.on_subscribe,
             control.Unsubscribe: self.gcs.on_unsubscribe,
             control.PublishedHandled: self.gcs.on_published_handled,
+            control.WatchTable: self.gcs.durable.on_watch_table,
+            control.ChangesHandled: self.gcs.durable.on_changes_handled,
+            control.StopWatching: self.gcs.durable.on_stop_watching,
             control.AddNode: self.gcs.on_add_node,
             control.RemoveNode: self.gcs.on_remove_node,
             state.TaskEvents: self.reports.on_task_events,
@@ -245,6 +248,13 @@ class Head:
 
         traceback.print_exc()
         sys.stderr.flush()
+
+    def wake(self) -> None:
+        """Make the loop turn. Callable from any thread."""
+        try:
+            os.write(self._wake_write, b"w")
+        except BlockingIOError:
+            pass  # it is awake
 
     def _drain_wake(self) -> None:
         os.read(self._wake_read, 4096)
@@ -517,4 +527,5 @@ class Head:
             if member.orphan:
                 self.kill(member, self.stopping)
         self.starter.end()
+        self.gcs.durable.close(feed=bool(self.config.storage))
         sessions.remove_session(self.config.session_dir, self.config.store_dir)

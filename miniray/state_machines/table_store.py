@@ -9,6 +9,7 @@ All writes, the head's own too, go through `put` and `delete`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Union
 
 from msgspec import Struct
@@ -50,7 +51,19 @@ class TableStore:
     def __init__(self) -> None:
         self._tables: dict[tuple[TablePrefix, bytes], dict[bytes, bytes]] = {}
         self._waiters: dict[tuple[TablePrefix, bytes, bytes], list[Any]] = {}
-        self._sequence = 0
+        self.sequence = 0  #: of the last write
+
+    def restore(self, rows: Iterable[tuple[int, bytes, bytes, bytes]], sequence: int) -> None:
+        """What an earlier head had persisted: (table, namespace, key, value) in the order of their first write."""
+        for table, namespace, key, value in rows:
+            self._tables.setdefault((TablePrefix(table), namespace), {})[key] = value
+        self.sequence = sequence
+
+    def rows(self) -> Iterator[tuple[TablePrefix, bytes, bytes, bytes]]:
+        """All rows: (table, namespace, key, value)."""
+        for (table, namespace), rows in self._tables.items():
+            for key, value in rows.items():
+                yield table, namespace, key, value
 
     def put(
         self,
@@ -118,10 +131,10 @@ class TableStore:
     def _written(
         self, table: TablePrefix, namespace: bytes, key: bytes, value: bytes | None, publish: bool
     ) -> list[Effect]:
-        self._sequence += 1
+        self.sequence += 1
         effects: list[Effect] = []
         channel = PUBLISHED_ON.get(table, TablePubsub.NO_PUBLISH)
         if publish and channel is not TablePubsub.NO_PUBLISH:
             effects.append(Publish(channel, key, value or b""))
-        effects.append(Persist(self._sequence, table, namespace, key, value))
+        effects.append(Persist(self.sequence, table, namespace, key, value))
         return effects

@@ -1,0 +1,107 @@
+"""Change feeds of a real head, and answers that wait for the journal."""
+
+import pytest
+
+import miniray
+from miniray.experimental import internal_kv as kv
+from miniray.messages import control
+from miniray.processes import current
+from miniray.state_machines.table_prefix import TablePrefix
+
+pytestmark = pytest.mark.timeout(60)
+KV = TablePrefix.KV
+
+
+@pytest.fixture(scope="module")
+def core():
+    miniray.init(num_cpus=1)
+    yield current.core_or_none()
+    miniray.shutdown()
+
+
+def take(watch, count):
+    changes = []
+    while len(changes) < count:
+        batch = watch.take(20)
+        assert batch, f"only {len(changes)} of {count} changes came"
+        changes += batch
+        watch.done()
+    assert watch.take(0) == []
+    return changes
+
+
+def test_a_watch_sees_what_is_written_after_it_began(core):
+    kv._internal_kv_put(b"before", b"")
+    watch = core.head_client.watch(KV, prefix=b"w")
+    for number in range(1200):
+        core.post_to_head(control.TablePut(0, KV, b"w%d" % number, b""))
+    kv._internal_kv_del(b"w7")
+    changes = take(watch, 1201)
+    assert [change.key for change in changes] == [b"w%d" % number for number in range(1200)] + [b"w7"]
+    assert (changes[-1].value, watch.dropped) == (None, 0)
+    watch.close()
+
+
+def test_a_watch_begins_at_any_change_of_the_past(core):
+    first = core.head_client.watch(KV, prefix=b"x")
+    for number in range(5):
+        kv._internal_kv_put(b"x%d" % number, b"")
+    changes = take(first, 5)
+    first.close()
+    later = core.head_client.watch(KV, prefix=b"x", since=changes[1].sequence)
+    assert take(later, 3) == changes[2:]
+    later.close()
+
+
+def test_a_durable_consumer_goes_on_where_it_was(core):
+    mine = core.head_client.watch(KV, consumer="mine", durable=True, prefix=b"d")
+    for number in range(4):
+        kv._internal_kv_put(b"d%d" % number, b"")
+    got = []
+    while len(got) < 4:
+        got += mine.take(20)
+        mine.done(got[1].sequence if len(got) > 1 else got[0].sequence)
+    mine.close()
+    kv._internal_kv_put(b"d4", b"")
+    again = core.head_client.watch(KV, consumer="mine", durable=True, prefix=b"d")
+    assert [change.key for change in take(again, 3)] == [b"d2", b"d3", b"d4"]
+    again.close()
+
+
+def test_a_write_can_wait_for_the_disk(core):
+    put = control.TablePut(0, KV, b"sync", b"1", sync=True)
+    assert core.head_client.request(lambda number: control.TablePut(number, *list_of(put)[1:])) is True
+
+
+def list_of(message):
+    return [getattr(message, name) for name in message.__struct_fields__]
+
+
+def test_settings_that_mean_nothing_are_refused(core):
+    with pytest.raises(ValueError, match="unknown policy 'all'"):
+        core.head_client.watch(KV, policy="all")
+    with pytest.raises(ValueError, match="needs a name"):
+        core.head_client.watch(KV, durable=True)
+
+
+def test_a_subscriber_hears_of_actors_at_once_and_in_order(core):
+    heard = []
+    core.head_client.subscribe(control_channel(), None, lambda event: heard.append(event.sequence))
+
+    @miniray.remote(num_cpus=0)
+    class Actor:
+        def ping(self):
+            return 1
+
+    actor = Actor.remote()
+    miniray.get(actor.ping.remote())
+    rows = core.head_client.request(lambda number: control.Query(number, "publisher", {}))
+    assert rows[core.worker_id.hex()]["dropped"] == 0
+    assert heard == sorted(set(heard))
+    assert len(heard) >= 2
+
+
+def control_channel():
+    from miniray.state_machines.table_prefix import TablePubsub
+
+    return TablePubsub.ACTOR_PUBSUB
