@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from miniray import job_config as job_config
     from miniray import runtime_env as runtime_env
     from miniray.actor import get_actor, kill, method
+    from miniray.client_builder import ClientBuilder, client
+    from miniray.cross_language import java_actor_class, java_function
     from miniray.generators import ObjectRefGenerator
     from miniray.language import Language
     from miniray.logging_config import LoggingConfig
@@ -57,21 +59,36 @@ ObjectID = ObjectRef
 
 SCRIPT_MODE = 0
 WORKER_MODE = 1
+SPILL_WORKER_MODE = 2
+RESTORE_WORKER_MODE = 3
+__commit__ = f"miniray-{__version__}"
 
 #: Loaded when they are first asked for: few programs need them, and all would wait for them.
 _LAZY = {
+    "ClientBuilder": "miniray.client_builder",
     "DynamicObjectRefGenerator": "miniray.refs",
     "Language": "miniray.language",
     "LoggingConfig": "miniray.logging_config",
     "ObjectRefGenerator": "miniray.generators",
+    "_common": "",
+    "_private": "",
+    "_raylet": "",
     "actor": "",
+    "client": "miniray.client_builder",
+    "client_builder": "",
     "cloudpickle": "",
+    "cross_language": "",
+    "experimental": "",
     "get_actor": "miniray.actor",
+    "java_actor_class": "miniray.cross_language",
+    "java_function": "miniray.cross_language",
     "job_config": "",
     "kill": "miniray.actor",
     "method": "miniray.actor",
     "runtime_env": "",
+    "types": "",
     "util": "",
+    "worker": "",
 }
 
 __all__ = [
@@ -79,6 +96,7 @@ __all__ = [
     "WORKER_MODE",
     "ActorClassID",
     "ActorID",
+    "ClientBuilder",
     "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
@@ -96,6 +114,7 @@ __all__ = [
     "actor",
     "available_resources",
     "cancel",
+    "client",
     "cluster_resources",
     "get",
     "get_actor",
@@ -103,6 +122,8 @@ __all__ = [
     "get_runtime_context",
     "init",
     "is_initialized",
+    "java_actor_class",
+    "java_function",
     "kill",
     "method",
     "nodes",

@@ -55,9 +55,7 @@ class ClientBuilder:
 
     def connect(self) -> ClientContext:
         """Join the session."""
-        context = miniray.init(
-            self.address, namespace=self._namespace, runtime_env=self._env, **self._init_args
-        )
+        context = miniray.init(self.address, namespace=self._namespace, runtime_env=self._env, **self._init_args)
         return ClientContext(context)
 
     def _init(self, **kwargs: Any) -> ClientBuilder:

@@ -35,9 +35,11 @@ class RuntimeContext:
     """Answers about the caller. `get_runtime_context` returns the one of this process."""
 
     @property
-    def worker(self) -> CoreWorker:
-        """The core worker of this process: a part of the runtime, whose attributes may change with any version."""
-        return _core("Worker")
+    def worker(self) -> Any:
+        """Ray's worker object, as far as programs use it: `mode`, `core_worker`, `current_job_id`, ..."""
+        import importlib  # by its name: it is a view that stands on top of all this
+
+        return importlib.import_module("miniray._private.global_worker").global_worker
 
     # -- ids -------------------------------------------------------------------------------------------------------
 

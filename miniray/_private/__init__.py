@@ -2,3 +2,29 @@
 
 In Ray these are its insides. Here they are thin views of miniray's, with the same names, so that such programs run.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+#: Modules that are there without an import of their own, as in Ray, which imports them all at its start.
+_MODULES = frozenset(
+    {
+        "async_compat",
+        "auto_init_hook",
+        "client_mode_hook",
+        "inspect_util",
+        "ray_constants",
+        "services",
+        "state",
+        "utils",
+        "worker",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -379,7 +379,9 @@ class Worker:
         """`put`."""
         return miniray.put(value)
 
-    def get_objects(self, object_refs: list[Any], timeout: float | None = None, **kwargs: Any) -> tuple[list[Any], bytes]:
+    def get_objects(
+        self, object_refs: list[Any], timeout: float | None = None, **kwargs: Any
+    ) -> tuple[list[Any], bytes]:
         """`get`; with it what a debugger would want, which there is none of."""
         return miniray.get(object_refs, timeout=timeout), b""
 

@@ -9,7 +9,7 @@ import miniray
 from miniray._common.network_utils import parse_address
 from miniray._private.absent import absent_functions
 from miniray.system import session
-from miniray.util.node_ip import get_node_ip_address
+from miniray.util.node_ip import get_node_instance_id, get_node_ip_address
 
 __all__ = ["ProcessInfo", "find_gcs_addresses", "get_node_instance_id", "get_node_ip_address"]
 
@@ -28,11 +28,6 @@ class ProcessInfo(NamedTuple):
     use_valgrind_profiler: bool = False
     use_perftools_profiler: bool = False
     use_tmux: bool = False
-
-
-def get_node_instance_id() -> str:
-    """The name that a cloud has given to this machine, "" elsewhere."""
-    return os.getenv("RAY_CLOUD_INSTANCE_ID", "")
 
 
 def find_gcs_addresses() -> frozenset[str]:

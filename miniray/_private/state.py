@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from miniray.api import _query, available_resources, cluster_resources, nodes, timeline
@@ -151,9 +152,7 @@ class GlobalState:
 
     def placement_group_table(self, placement_group_id: Any = None) -> Any:
         """All placement groups by id, or one of them."""
-        from miniray.util import placement_group as groups  # only who asks
-
-        table = groups.placement_group_table()
+        table: dict[str, Any] = import_module("miniray.util.placement_group").placement_group_table()
         return table if placement_group_id is None else table.get(placement_group_id.hex(), {})
 
     def workers(self) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import miniray
@@ -57,8 +58,7 @@ def run_string_as_driver_stdout_stderr(
     done = subprocess.run(
         command,
         input=driver_script.encode(encode),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env=driver_environment(env),
         timeout=timeout,
     )
@@ -82,7 +82,9 @@ def run_string_as_driver_nonblocking(driver_script: str, env: dict[str, str] | N
     return process
 
 
-def check_call_subprocess(argv: list[str], capture_stdout: bool = False, capture_stderr: bool = False) -> tuple[str, str]:
+def check_call_subprocess(
+    argv: list[str], capture_stdout: bool = False, capture_stderr: bool = False
+) -> tuple[str, str]:
     """Run a command; what it printed, where that was asked for."""
     done = subprocess.run(
         argv,
@@ -143,9 +145,8 @@ def wait_for_children_of_pid(pid: int, num_children: int = 1, timeout: float = 2
     def text() -> str:
         alive = process.children(recursive=False)
         names = [child.name() for child in alive]
-        return (
-            f"Timed out while waiting for process {pid} children to start ({len(alive)}/{num_children} started: {names})."
-        )
+        started = f"{len(alive)}/{num_children} started: {names}"
+        return f"Timed out while waiting for process {pid} children to start ({started})."
 
     _wait(lambda: len(process.children(recursive=False)) >= num_children, timeout, text)
 
@@ -277,10 +278,9 @@ def convert_actor_state(state: Any) -> str:
 
 def placement_group_assert_no_leak(pgs_created: list[Any]) -> None:
     """Remove these placement groups, and check that none of their resources stay."""
-    from miniray.util.placement_group import remove_placement_group
-
+    groups = import_module("miniray.util.placement_group")
     for group in pgs_created:
-        remove_placement_group(group)
+        groups.remove_placement_group(group)
     wait_for_condition(lambda: not any("_group_" in name for name in miniray.available_resources()))
     for name in miniray.cluster_resources():
         assert "_group_" not in name, name
@@ -288,9 +288,7 @@ def placement_group_assert_no_leak(pgs_created: list[Any]) -> None:
 
 def is_placement_group_removed(pg: Any) -> bool:
     """Whether the session has removed this placement group."""
-    from miniray.util.placement_group import placement_group_table
-
-    table = placement_group_table(pg)
+    table = import_module("miniray.util.placement_group").placement_group_table(pg)
     return bool(table) and table["state"] == "REMOVED"
 
 
@@ -327,9 +325,7 @@ def init_error_pubsub() -> ErrorSubscriber:
     return ErrorSubscriber()
 
 
-def _collect(
-    subscriber: Any, num: float, timeout: float, take: Callable[[dict[str, Any]], list[Any]]
-) -> list[Any]:
+def _collect(subscriber: Any, num: float, timeout: float, take: Callable[[dict[str, Any]], list[Any]]) -> list[Any]:
     found: list[Any] = []
     deadline = time.monotonic() + timeout
     while len(found) < num and (left := deadline - time.monotonic()) > 0:
@@ -339,7 +335,9 @@ def _collect(
     return found
 
 
-def get_error_message(subscriber: Any, num: float = 1e6, error_type: str | None = None, timeout: float = 20) -> list[Any]:
+def get_error_message(
+    subscriber: Any, num: float = 1e6, error_type: str | None = None, timeout: float = 20
+) -> list[Any]:
     """The next `num` warnings of a type, or those that come within `timeout` seconds."""
     return _collect(subscriber, num, timeout, lambda m: [m] if error_type in (None, m["type"]) else [])
 
@@ -452,9 +450,7 @@ def recursive_fnmatch(dirpath: str, pattern: str) -> list[str]:
     """The files under a folder whose names match."""
     import fnmatch
 
-    return [
-        os.path.join(root, name) for root, _, names in os.walk(dirpath) for name in fnmatch.filter(names, pattern)
-    ]
+    return [os.path.join(root, name) for root, _, names in os.walk(dirpath) for name in fnmatch.filter(names, pattern)]
 
 
 def get_or_create_event_loop() -> asyncio.AbstractEventLoop:

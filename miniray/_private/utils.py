@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
-
 from miniray._common.utils import (
     binary_to_hex,
     decode,
@@ -46,8 +44,6 @@ __all__ = [
     "load_class",
     "run_background_task",
 ]
-
-
 
 
 def get_num_cpus(override_docker_cpu_warning: bool = False, truncate: bool = True) -> float:
@@ -282,4 +278,3 @@ __getattr__ = absent_functions(
     "resolve_object_store_memory parse_resources_json parse_metadata_json get_visible_accelerator_ids "
     "set_visible_accelerator_ids reset_visible_accelerator_env_vars update_envs get_cgroup_used_memory",
 )
-

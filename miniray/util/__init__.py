@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from miniray.util.actor_pool import ActorPool
     from miniray.util.check_serialize import inspect_serializability
+    from miniray.util.client_connect import connect, disconnect
     from miniray.util.completion import as_completed, map_unordered
     from miniray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
     from miniray.util.named_actors import list_named_actors
-    from miniray.util.node_ip import get_node_ip_address
+    from miniray.util.node_ip import get_node_instance_id, get_node_ip_address
     from miniray.util.serialization import deregister_serializer, register_serializer
 
 #: Where each name is.
 _HOME = {
     "ActorPool": "actor_pool",
     "as_completed": "completion",
+    "connect": "client_connect",
     "deregister_serializer": "serialization",
+    "disconnect": "client_connect",
     "disable_log_once_globally": "debug",
     "enable_periodic_logging": "debug",
+    "get_node_instance_id": "node_ip",
     "get_node_ip_address": "node_ip",
     "inspect_serializability": "check_serialize",
     "list_named_actors": "named_actors",
@@ -31,14 +35,17 @@ _HOME = {
     "register_serializer": "serialization",
 }
 #: Modules that are there without an import of their own, as in Ray, where `ray.util` has imported them.
-_MODULES = frozenset({"actor_pool", "check_serialize", "debug", "serialization"})
+_MODULES = frozenset({"actor_pool", "check_serialize", "client", "client_connect", "debug", "helpers", "serialization"})
 
 __all__ = [
     "ActorPool",
     "as_completed",
+    "connect",
     "deregister_serializer",
     "disable_log_once_globally",
+    "disconnect",
     "enable_periodic_logging",
+    "get_node_instance_id",
     "get_node_ip_address",
     "inspect_serializability",
     "list_named_actors",
