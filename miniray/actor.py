@@ -38,8 +38,8 @@ from miniray.processes import current
 from miniray.processes.actor_executor import ASYNC_CONCURRENCY
 from miniray.processes.auto_init import require_core
 from miniray.processes.task_plane import encode_extras
-from miniray.remote_function import strategy_bytes
-from miniray.system import pickler
+from miniray.scheduling_options import scheduling
+from miniray.system import pickler, user_log
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 
 #: Seconds that an actor gets to end by itself in ``kill(actor, graceful=True)``.
 GRACEFUL_TIMEOUT = 5.0
+_DETACHED_IN_GROUP = (
+    "Scheduling a restartable detached actor with a placement group is not recommended because Ray will kill the actor "
+    "when the placement group is removed and the actor will not be able to be restarted."
+)
 
 
 class ActorClassInheritanceException(TypeError):
@@ -425,7 +429,10 @@ def create_actor(
     export = core.tasks.export(actor_class._token, cls, what=what, kind="actor")
     resources = option_table.resource_request(options, is_actor=True)
     placement = option_table.placement_request(options)
-    option_table.check_scheduling_strategy(options.get("scheduling_strategy"))
+    waits_for = placement if options.get("num_cpus") is None else {}
+    where = scheduling(core, options, resources, waits_for, cls.__name__)
+    if where.group_id and lifetime == "detached" and options.get("max_restarts"):
+        user_log.say(user_log.WARNING, _DETACHED_IN_GROUP)
     concurrency = options.get("max_concurrency") or (ASYNC_CONCURRENCY if is_async else 1)
     if options.get("allow_out_of_order_execution") is False and (is_async or concurrency > 1):
         kind = "async" if is_async else "multi-threaded"
@@ -439,14 +446,18 @@ def create_actor(
         concurrency_groups=groups,
         out_of_order=bool(options.get("allow_out_of_order_execution")),
         actor_name=name or "",
+        placement_group_id=where.group_id,
+        captures_children=where.captures,
     )
-    strategy = options.get("scheduling_strategy")
     spec = LeaseSpec(
         placement,
         core.job_id,
-        strategy=strategy_bytes(strategy),
+        strategy=where.strategy,
         label_selector=options.get("label_selector") or {},
+        placement_group_id=where.group_id,
+        bundle_index=where.bundle_index,
         name=cls.__name__,
+        fallback_selectors=list(where.fallback_selectors),
     )
     try:
         actor_id, entry, row = core.actors.create(

@@ -13,13 +13,12 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from miniray import options as option_table
 from miniray.messages.control import LeaseSpec
 from miniray.messages.tasks import TaskExtras
 from miniray.processes import current
 from miniray.processes.auto_init import require_core
+from miniray.scheduling_options import scheduling
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -144,7 +143,7 @@ class _Call:
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Check the arguments against the signature, and submit."""
         core = self.core
-        if core is None or core is not current._core or core.closed:
+        if core is None or core is not current._core or core.closed or current.capturing:
             core = self._bind()
         arity = self.arity
         if kwargs or arity is None or not arity[0] <= len(args) <= arity[1]:
@@ -199,6 +198,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         generator, num_returns = num_returns, 1
         given = options.get("_generator_backpressure_num_objects")
         backpressure = -1 if given is None else given
+    where = scheduling(core, options, resources, {}, function_name(owner._function))
     extras = TaskExtras(
         retry_exceptions=bool(retry_exceptions),
         retry_exception_types=types,
@@ -208,18 +208,26 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         generator=generator,
         generator_backpressure=backpressure,
         timeout=options.get("timeout_s") or core.job_config.get("task_timeout_s") or 0.0,
+        placement_group_id=where.group_id,
+        captures_children=where.captures,
     )
-    strategy = options.get("scheduling_strategy")
-    option_table.check_scheduling_strategy(strategy)
     label_selector = options.get("label_selector") or {}
     spec = LeaseSpec(
         resources,
         core.job_id,
-        strategy=strategy_bytes(strategy),
+        strategy=where.strategy,
         label_selector=label_selector,
+        placement_group_id=where.group_id,
+        bundle_index=where.bundle_index,
         name=name,
+        fallback_selectors=list(where.fallback_selectors),
     )
-    key = (tuple(sorted(resources.items())), spec.strategy, tuple(sorted(label_selector.items())))
+    key = (
+        tuple(sorted(resources.items())),
+        tuple(sorted(label_selector.items())),
+        where[:3],
+        tuple(tuple(sorted(selector.items())) for selector in where.fallback_selectors),
+    )
     scheduling_class = core.tasks.submission.scheduling_class(key, spec)
     return TaskBinding(
         export,
@@ -245,18 +253,6 @@ def resolved_num_returns(num_returns: Any, function: Any) -> Any:
     if isinstance(num_returns, str) and not is_generator:
         raise option_table.no_generator(num_returns)
     return num_returns
-
-
-def strategy_bytes(strategy: Any) -> bytes:
-    """A scheduling strategy as `LeaseSpec` has it: b"" for DEFAULT, else msgpack of "SPREAD" or ["node", id, soft]."""
-    if strategy is None or strategy == "DEFAULT":
-        return b""
-    if isinstance(strategy, str):
-        return msgspec.msgpack.encode(strategy)
-    node_id = getattr(strategy, "node_id", None)
-    if node_id is None:
-        raise NotImplementedError(f"The scheduling strategy {strategy!r} comes with a later version of miniray.")
-    return msgspec.msgpack.encode(["node", bytes.fromhex(node_id), bool(strategy.soft)])
 
 
 DEFAULT_MAX_RETRIES = 3

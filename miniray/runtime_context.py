@@ -169,8 +169,8 @@ class RuntimeContext:
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
         """Whether tasks that the caller submits run in its placement group."""
-        _core("Placement group")
-        return False
+        core = _core("Placement group")
+        return (current.task_context.get() or core.main_context).captures_children
 
     # -- the present run ---------------------------------------------------------------------------------------------
 

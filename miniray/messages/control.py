@@ -74,6 +74,7 @@ class LeaseSpec(Struct, array_like=True, frozen=True, gc=False):
     placement_group_id: bytes = b""
     bundle_index: int = -1
     name: str = ""  #: for messages about infeasible demand
+    fallback_selectors: list[dict[str, str]] = []  #: label selectors for when no node with the first one has room
 
 
 class LeaseDemand(Struct, array_like=True, tag=45):

@@ -10,7 +10,7 @@ from typing import Union
 
 from msgspec import Struct
 
-from miniray.messages import control, objects, state, tasks
+from miniray.messages import control, objects, placement, state, tasks
 
 Message = Union[
     objects.GetObjects,
@@ -78,6 +78,9 @@ Message = Union[
     state.TaskEvents,
     state.ReportState,
     state.StateReport,
+    placement.CreatePlacementGroup,
+    placement.RemovePlacementGroup,
+    placement.WaitPlacementGroup,
 ]
 
 

@@ -93,6 +93,7 @@ class TaskExtras(Struct, array_like=True, omit_defaults=True):
     generator_backpressure: int = -1
     trace: bytes = b""
     timeout: float = 0.0  #: seconds that the task may run; 0: no limit
+    captures_children: bool = False  #: what it submits runs in its placement group
 
 
 class TaskReply(Struct, array_like=True, tag=22):

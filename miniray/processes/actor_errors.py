@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from miniray import death_causes
-from miniray.exceptions import ActorDiedError, ActorDiedErrorContext, ActorUnavailableError, RayActorError, RayTaskError
+from miniray.exceptions import (
+    ActorDiedError,
+    ActorDiedErrorContext,
+    ActorPlacementGroupRemoved,
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 from miniray.messages.control import DEAD
 from miniray.state_machines.actor_submission import ActorCall, ActorClient
 from miniray.task_errors import from_wire
 
 
-def error_of(client: ActorClient, call: ActorCall | None = None) -> RayActorError:
+def error_of(client: ActorClient, call: ActorCall | None = None) -> RayError:
     """The error of a call to an actor that is dead, or that restarts.
 
     Args:
@@ -26,6 +35,11 @@ def error_of(client: ActorClient, call: ActorCall | None = None) -> RayActorErro
             return ActorDiedError(error)
         if isinstance(error, RayActorError):
             return error
+    named = (client.cause or {}).get("error")
+    if named == "ActorUnschedulableError":
+        return ActorUnschedulableError(client.cause["error_message"])  # type: ignore[index]
+    if named == "ActorPlacementGroupRemoved":
+        return ActorPlacementGroupRemoved()
     cause = {key: value for key, value in (client.cause or {}).items() if key in ActorDiedErrorContext._fields}
     cause["actor_id"] = client.actor_id
     return ActorDiedError(ActorDiedErrorContext(**cause))

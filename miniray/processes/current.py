@@ -25,6 +25,7 @@ class TaskContext:
         "actor_id",
         "attempt",
         "cancelled",
+        "captures_children",
         "depth",
         "error",
         "function",
@@ -49,12 +50,20 @@ class TaskContext:
         self.runtime_env = ""  #: JSON, "" for none of its own
         self.accelerator_ids: dict[str, list[str]] = {}
         self.placement_group_id = b""
+        self.captures_children = False  #: what is submitted here runs in the same placement group
         self.cancelled = False
         self.error: tuple[str, str] | None = None  #: Ray's name for what it ended with, and the text
         self.push: Any = None  #: (concurrent actors) the call
         self.started = 0.0  #: (concurrent actors) when it began, by the performance counter
         #: Returns have the indices 1, 2, ...; puts count down from the top, so that they never meet.
         self.put_numbers = count(0xFFFFFFFE, -1)
+
+    def enter_group(self, group_id: bytes, captures_children: bool) -> None:
+        """This runs in a placement group."""
+        global capturing
+        self.placement_group_id = group_id
+        self.captures_children = captures_children
+        capturing = capturing or captures_children
 
     @property
     def function_name(self) -> str:
@@ -71,6 +80,7 @@ class TaskContext:
 
 
 _core: CoreWorker | None = None
+capturing = False  #: a task of this process has captured its children: where theirs run depends on who calls
 forked = False  #: this process was forked off one that had a session
 core_override: ContextVar[Any] = ContextVar("miniray_core", default=None)
 task_context: ContextVar[TaskContext | None] = ContextVar("miniray_task", default=None)

@@ -345,12 +345,16 @@ class Executor:
         context = current.TaskContext(push.task_id, push.name, push.depth, attempt=push.attempt)
         context.resources, context.runtime_env = extras.resources, extras.runtime_env
         context.accelerator_ids = extras.accelerator_ids
+        if extras.placement_group_id:
+            context.enter_group(extras.placement_group_id, extras.captures_children)
         if push.kind != tasks.NORMAL_TASK:
             context.actor_id = push.task_id[8:24]
             if self.actor is not None:
                 context.resources, context.runtime_env = self.actor.resources, self.actor.runtime_env
                 context.accelerator_ids = self.actor.accelerator_ids
                 self.actor.contexts[push.task_id] = context
+                if self.actor.placement_group_id:
+                    context.enter_group(self.actor.placement_group_id, self.actor.captures_children)
         if self.actor is None and (push.options or self._environment_set):
             self._environment_set = extras.resources is not None or bool(extras.accelerator_ids)
             self._environment.enter(extras)

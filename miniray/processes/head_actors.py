@@ -124,11 +124,18 @@ class Actors:
         actor_id, incarnation = self._forget(lease.claim.class_id)
         self._carry_out(self.lifecycle.granted(actor_id, incarnation, worker))
 
-    def on_refused(self, class_id: int, text: str) -> None:
-        """Workers do not start."""
+    def on_refused(self, class_id: int, text: str, error: str = "") -> None:
+        """It can never be placed, or workers do not start; `error` names the exception, if not ActorDiedError."""
         actor_id, incarnation = self._forget(class_id)
         self._head.leases.withdraw(self._head_id, class_id)
-        self._carry_out(self.lifecycle.unplaceable(actor_id, incarnation, text))
+        self._carry_out(self.lifecycle.unplaceable(actor_id, incarnation, text, error))
+
+    def on_group_removed(self, worker_id: bytes, text: str) -> None:
+        """The placement group in which this process runs is ended."""
+        actor = self.lifecycle.process_of(worker_id)
+        if actor is not None:
+            text = f"{text}, actor id: {actor.actor_id.hex()}, worker id: {worker_id.hex()}"
+            self._carry_out(self.lifecycle.group_removed(worker_id, text))
 
     def on_died(self, member: Member, notice: control.WorkerDied) -> None:
         """A process is gone, and its leases are ended."""
@@ -159,6 +166,8 @@ class Actors:
                     head.post(watcher, effect.message)
             elif isinstance(effect, record.Changed):
                 self._put(effect.actor)
+                if effect.actor.state == control.DEAD:
+                    head.placement.on_actor_dead(effect.actor.actor_id)
             elif isinstance(effect, record.Place):
                 self._place(effect)
             elif isinstance(effect, record.Withdraw):

@@ -26,6 +26,19 @@ class _Request(Waiter):
         self.failure = ""
 
 
+class _Later(_Request):
+    """Nobody waits: the answer is passed on."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._callback = callback
+
+    def finish(self) -> None:
+        self._callback(self.answer)
+
+
 class HeadClient:
     """Asks the head, and waits for the answer in the calling thread."""
 
@@ -75,6 +88,29 @@ class HeadClient:
                 f"{core.session.get('log_dir', 'the session directory')}."
             )
         return waiter.answer
+
+    def ask_within(self, make: Callable[[int], Message], timeout: float) -> Any:
+        """Like `ask`, but None if there is no answer within so many seconds: the question may be one of waiting."""
+        core = self._core
+        waiter = _Request()
+        self._post(make, waiter)
+        core.reactor.wait(waiter, time.monotonic() + timeout)
+        if waiter.failure or core.closed:
+            raise exceptions.RaySystemError(waiter.failure or "The session was shut down.")
+        return waiter.answer
+
+    def ask_later(self, make: Callable[[int], Message], callback: Callable[[Any], None]) -> None:
+        """Send `make(request_id)`; the callback gets the answer, or None if the head is lost, under the lock."""
+        self._post(make, _Later(callback))
+
+    def _post(self, make: Callable[[int], Message], waiter: _Request) -> None:
+        core = self._core
+        number = next(self._numbers)
+        with core.lock:
+            if core.head_lost or core.closed:
+                raise exceptions.RaySystemError(core.head_lost or "This session was shut down.")
+            self._requests[number] = waiter
+            core.post(core.head, make(number), True)
 
     def on_reply(self, sender: bytes, message: Any) -> None:
         """An answer came."""

@@ -210,6 +210,7 @@ class Gcs:
         job["end_time"] = time.time()
         self._put_job(job_id)
         self._head.actors.on_job_finished(job_id, driver.worker_id)
+        self._head.placement.on_job_finished(job_id)
         self._head.leases.end_job(job_id, "its job has finished")
 
     def warn_job(self, job_id: bytes, text: str) -> None:

@@ -11,6 +11,7 @@ from miniray.messages.tasks import WorkerAddress
 from miniray.processes.head_members import Member
 from miniray.state_machines import scheduler as scheduling
 from miniray.state_machines import worker_pool as pooling
+from miniray.state_machines.placement import Effect as GroupEffect
 from miniray.state_machines.resources import from_units
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ class Leases:
         """A node is gone: its workers are killed."""
         self._changed = True
         head = self._head
-        for lease in self.scheduler.remove_node(node_id):
+        lost, group_effects = self.scheduler.remove_node(node_id, head.now)
+        for lease in lost:
             worker = head.members.get(lease.worker_id)
             if worker is not None:
                 worker.watchers.add(lease.claim.owner)
@@ -177,6 +179,18 @@ class Leases:
             if worker is not None:
                 worker.node_died = True
                 head.kill(worker, "its node was removed")
+        head.placement.carry_out(group_effects)
+
+    def remove_group(self, group_id: bytes) -> tuple[list[scheduling.Lease], list[GroupEffect]]:
+        """A placement group is ended: the leases whose workers are to be killed."""
+        self._changed = True
+        lost, effects, group_effects = self.scheduler.remove_group(group_id)
+        self._carry_out(effects)
+        return lost, group_effects
+
+    def changed(self) -> None:
+        """There is something to decide."""
+        self._changed = True
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
@@ -189,6 +203,7 @@ class Leases:
             self.wake_at = None
             return
         self._changed = False
+        self._head.placement.carry_out(self.scheduler.schedule_groups(now))
         self._carry_out(self.scheduler.schedule(now))
         for effect in self.pool.schedule(now):
             self._carry_out_pool(effect)
@@ -206,6 +221,8 @@ class Leases:
                 self.pool.withdraw(effect.lease_id)
             elif isinstance(effect, scheduling.Revoke):
                 head.post(effect.owner, control.RevokeLease(effect.lease_id))
+            elif isinstance(effect, scheduling.Refuse):
+                self._refuse_claim(effect)
             else:
                 head.gcs.warn_job(effect.claim.spec.job_id, _infeasible_text(effect))
 
@@ -242,6 +259,13 @@ class Leases:
         ids = lease.allocation.device_ids()
         head.post(lease.claim.owner, control.LeaseGranted(lease.claim.class_id, lease.lease_id, address, ids))
 
+    def _refuse_claim(self, effect: scheduling.Refuse) -> None:
+        claim, error = effect.claim, effect.error
+        if claim.held is not None:
+            self._head.actors.on_refused(claim.class_id, effect.text, error.replace("Task", "Actor"))
+        else:
+            self._head.post(claim.owner, control.LeaseRefused(claim.class_id, error, effect.text))
+
     def _refuse(self, refusal: pooling.Effect, member: Member | None) -> None:
         if not isinstance(refusal, pooling.Refuse):
             return
@@ -270,6 +294,10 @@ def _infeasible_text(effect: scheduling.Infeasible) -> str:
     if effect.lacking:
         most = ", ".join(f"{name}: {quantity:g}" for name, quantity in sorted(effect.lacking.items()))
         text += f" (The most that any one node has of these: {most}.)"
+    elif effect.claim.spec.label_selector:
+        text += f" (No node with enough of it has the labels {effect.claim.spec.label_selector}.)"
+    elif effect.claim.spec.strategy:
+        text += " (No node with enough of it is one that the scheduling strategy allows.)"
     if effect.claim.spec.name:
         text += f" It is asked for by {effect.claim.spec.name}, which waits."
     return text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from miniray.processes import head_actors
+from miniray.processes import head_actors, head_placement
 from miniray.state_machines.resources import from_units
 
 if TYPE_CHECKING:
@@ -23,15 +23,21 @@ def _nodes(head: Head, arguments: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _cluster_resources(head: Head, arguments: dict[str, Any]) -> dict[str, float]:
-    return _sum(node.resources.total for node in head.leases.scheduler.nodes.values())
+    return _sum(_shown(head, node_id, available=False) for node_id in head.leases.scheduler.nodes)
 
 
 def _available_resources(head: Head, arguments: dict[str, Any]) -> dict[str, float]:
     # Counted per node: CPUs that are over-committed on one node do not hide free ones on another.
-    return _sum(
-        {name: max(0, quantity) for name, quantity in node.resources.available.items()}
-        for node in head.leases.scheduler.nodes.values()
-    )
+    return _sum(_shown(head, node_id, available=True) for node_id in head.leases.scheduler.nodes)
+
+
+def _shown(head: Head, node_id: bytes, *, available: bool) -> dict[str, int]:
+    scheduler = head.leases.scheduler
+    resources = scheduler.nodes[node_id].resources
+    units = resources.available if available else resources.total
+    shown = {name: max(0, quantity) for name, quantity in units.items()}
+    shown.update(head_placement.shown_resources(scheduler, node_id, available=available))
+    return shown
 
 
 def _sum(rows: Any) -> dict[str, float]:
@@ -43,13 +49,13 @@ def _sum(rows: Any) -> dict[str, float]:
 
 
 def _available_per_node(head: Head, arguments: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {
-        node_id.hex(): from_units(node.resources.available) for node_id, node in head.leases.scheduler.nodes.items()
-    }
+    return {node_id.hex(): from_units(_shown(head, node_id, available=True)) for node_id in head.leases.scheduler.nodes}
 
 
 def _total_per_node(head: Head, arguments: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {node_id.hex(): from_units(node.resources.total) for node_id, node in head.leases.scheduler.nodes.items()}
+    return {
+        node_id.hex(): from_units(_shown(head, node_id, available=False)) for node_id in head.leases.scheduler.nodes
+    }
 
 
 def _job(head: Head, arguments: dict[str, Any]) -> dict[str, Any] | None:
@@ -109,6 +115,15 @@ def _status(head: Head, arguments: dict[str, Any]) -> dict[str, Any]:
             for claim in claims
             if claim.count
         ],
+        "pending_groups": [
+            {
+                "name": group.spec.name,
+                "strategy": group.spec.strategy,
+                "state": group.progress,
+                "bundles": [from_units(bundle.resources) for bundle in group.missing()],
+            }
+            for group in head.placement.groups.waiting.values()
+        ],
     }
 
 
@@ -141,5 +156,7 @@ QUERIES: dict[str, Answer] = {
     "list_named_actors": head_actors.query_names,
     "actor": head_actors.query_actor,
     "actors": head_actors.query_actors,
+    "placement_group": head_placement.query_group,
+    "placement_groups": head_placement.query_groups,
     "session": lambda head, arguments: head.gcs.session(),
 }

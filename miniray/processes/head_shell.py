@@ -30,7 +30,7 @@ from typing import Any
 
 import msgspec
 
-from miniray.messages import control, state, tasks
+from miniray.messages import control, placement, state, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address, SegmentsOrphaned
 from miniray.messages.startup import HeadReady
@@ -39,6 +39,7 @@ from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
 from miniray.processes.head_memory import Memory
+from miniray.processes.head_placement import Placement
 from miniray.processes.head_reports import Reports
 from miniray.processes.head_startup import Startup
 from miniray.processes.head_workers import WorkerStarter
@@ -94,6 +95,7 @@ class Head:
         self.memory: Memory = Memory(self)
         self.reports: Reports = Reports(self)
         self.leases: Leases = Leases(self)
+        self.placement: Placement = Placement(self)
         self.actors: Actors = Actors(self, NODE_IP)
         self._messages: dict[type, Callable[[bytes, Any], None]] = {
             control.Hello: self._on_hello,
@@ -126,6 +128,9 @@ class Head:
             control.ActorOutOfScope: self.actors.on_out_of_scope,
             control.KillActor: self.actors.on_kill,
             control.WatchActor: self.actors.on_watch,
+            placement.CreatePlacementGroup: self.placement.on_create,
+            placement.RemovePlacementGroup: self.placement.on_remove,
+            placement.WaitPlacementGroup: self.placement.on_wait,
             tasks.TaskReply: self.actors.on_reply,
             SegmentsOrphaned: self.memory.on_orphaned,
         }

@@ -203,12 +203,23 @@ class ActorLifecycle:
         self._by_process[worker_id] = actor
         return [Create(actor, worker), Changed(actor)]
 
-    def unplaceable(self, actor_id: bytes, incarnation: int, text: str) -> list[Effect]:
-        """No worker can be had."""
+    def unplaceable(self, actor_id: bytes, incarnation: int, text: str, error: str = "") -> list[Effect]:
+        """No worker can be had; `error` names the exception of its calls, if that is not ActorDiedError."""
         effects: list[Effect] = []
         actor = self._current(actor_id, incarnation)
         if actor is not None and actor.process is None and actor.state != DEPENDENCIES_UNREADY:
-            self._end(actor, self._cause(actor, UNPLACEABLE, text), effects)
+            cause = self._cause(actor, UNPLACEABLE, text)
+            cause["error"] = error
+            self._end(actor, cause, effects)
+        return effects
+
+    def group_removed(self, worker_id: bytes, text: str) -> list[Effect]:
+        """The placement group in which this process runs is ended: so is the actor, without a restart."""
+        effects: list[Effect] = []
+        actor = self._by_process.get(worker_id)
+        if actor is not None:
+            text = death_causes.worker_died("INTENDED_SYSTEM_EXIT", text)
+            self._decide(actor, self._cause(actor, WORKER_DIED, text), effects)
         return effects
 
     def created(self, worker_id: bytes) -> list[Effect]:

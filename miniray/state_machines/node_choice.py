@@ -1,59 +1,244 @@
-"""On which node a task runs: Ray's scheduling strategies.
+"""On which node a task runs: Ray's scheduling strategies, labels, and bundles of placement groups.
 
-DEFAULT is Ray's hybrid policy: nodes are packed in order (the owner's own first) until they would be half full; beyond
-that the emptiest one is taken. SPREAD takes the emptiest, in turn among equals. A node affinity names its node; a soft
-one falls back to the rest.
+A `Need` is all that two claims may differ by for the scheduler: resources, strategy, labels, group. It knows its
+*pools* (nodes, or bundles of its group) in *tiers*: the first tier that has room is taken, whatever the later ones
+have.
 
-A strategy travels as msgpack: ``b""`` for DEFAULT, ``"SPREAD"``, or ``["node", node_id, soft]``.
+| strategy | tiers | inside a tier |
+|---|---|---|
+| DEFAULT | nodes without GPUs (for who needs none), all | packed |
+| SPREAD | all | the emptiest, in turn among equals |
+| node affinity | the named node; a soft one: all, if it is gone or too small, with `spill` also if it is full | |
+| node labels | those that match hard and soft; those that match hard | packed |
+| label selector | those that match; those that match the first fallback; ... | as the strategy says |
+| placement group | its bundles, or the one bundle | in order |
+
+Packed means Ray's hybrid policy: the owner's node, then in order, each until it would be half full; beyond that the
+emptiest.
+
+A strategy travels as msgpack: ``b""`` for DEFAULT, ``"SPREAD"``, ``["node", node_id, soft, spill, fail]``, or
+``["labels", hard, soft]`` with lists of ``[key, operator, values]``.
+
+What a pool would cost (`Need.score`) is remembered until something is taken from it or given back: a choice among a
+hundred nodes looks at a hundred numbers, and computes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from miniray.state_machines.resources import NodeResources
+from miniray.messages.control import LeaseSpec
+from miniray.state_machines.resources import CPU, NodeResources
 
 _HALF_FULL = 0.5
+#: the score of a pool without room
+_NO_ROOM = float("inf")
+
+UNSCHEDULABLE = (
+    "The node specified via NodeAffinitySchedulingStrategy doesn't exist any more or is infeasible, and soft=False was "
+    "specified."
+)
 
 
-class Candidate(msgspec.Struct, gc=False):
-    """A living node, as the choice sees it."""
+class Candidate(msgspec.Struct, gc=False, eq=False):
+    """Something to take resources from: a living node, or a bundle of a placement group on it."""
 
     node_id: bytes
     resources: NodeResources
     labels: dict[str, str]
     last_used: int  #: number of the last placement there, for taking turns
+    bundle: bytes = b""  #: of a bundle: group id and index
+    last_taken: dict[str, int] = {}  #: what that placement took
+
+    @property
+    def key(self) -> bytes:
+        return self.bundle or self.node_id
 
 
-def decode_strategy(strategy: bytes) -> Any:
-    """The plain data of a strategy."""
-    return msgspec.msgpack.decode(strategy) if strategy else "DEFAULT"
+#: key, whether the value must not be one of these, the values
+Term = tuple[str, bool, frozenset[str]]
 
 
-def eligible(nodes: Sequence[Candidate], demand: Mapping[str, int], strategy: Any) -> list[Candidate]:
-    """The nodes that could ever run it."""
-    able = [node for node in nodes if node.resources.could_fit(demand)]
-    if isinstance(strategy, list) and strategy[0] == "node":
-        named = [node for node in able if node.node_id == strategy[1]]
-        return named if named or not strategy[2] else able
-    return able
+def parse_selector(selector: Mapping[str, str]) -> list[Term]:
+    """The terms of a label selector whose syntax was checked (`label_selectors`)."""
+    terms: list[Term] = []
+    for key, text in selector.items():
+        negated = text.startswith("!")
+        text = text.removeprefix("!")
+        if text.endswith(")"):
+            values = frozenset(value.strip() for value in text[text.index("(") + 1 : -1].split(","))
+        else:
+            values = frozenset((text,))
+        terms.append((key, negated, values))
+    return terms
 
 
-def choose(
-    nodes: Sequence[Candidate], demand: Mapping[str, int], strategy: Any, owner_node: bytes = b""
-) -> Candidate | None:
-    """The node to run it on now, None if it has to wait."""
-    fitting = [node for node in nodes if node.resources.fits(demand)]
-    if not fitting:
+def matches(labels: Mapping[str, str], terms: Iterable[Term]) -> bool:
+    """Whether all terms hold; a label that is not there differs from every value."""
+    return all((labels.get(key) in values) != negated for key, negated, values in terms)
+
+
+def satisfies(labels: Mapping[str, str], expressions: Iterable[Sequence[Any]]) -> bool:
+    """Whether all of a node label strategy's ``[key, operator, values]`` hold."""
+    for key, operator, values in expressions:
+        if operator == "In":
+            holds = labels.get(key) in values
+        elif operator == "NotIn":
+            holds = labels.get(key) not in values
+        else:
+            holds = (key in labels) == (operator == "Exists")
+        if not holds:
+            return False
+    return True
+
+
+class Need:
+    """What leases need, and where it could be had.
+
+    Args:
+        spec: of one of the claims; all of the same `key_of` share the need.
+        held: for an actor, what it holds while it lives.
+    """
+
+    __slots__ = (
+        "_names",
+        "_scores",
+        "claims",
+        "full_at",
+        "held",
+        "key",
+        "pools",
+        "refused",
+        "selectors",
+        "spec",
+        "strategy",
+        "tiers",
+        "users",
+        "version",
+    )
+
+    def __init__(self, key: Any, spec: LeaseSpec, held: dict[str, int] | None) -> None:
+        self.key = key
+        self.spec = spec
+        self.held = held
+        self.strategy = msgspec.msgpack.decode(spec.strategy) if spec.strategy else "DEFAULT"
+        self.selectors = [parse_selector(spec.label_selector), *map(parse_selector, spec.fallback_selectors)]
+        self.claims: dict[Any, Any] = {}  #: of the claims those that wait
+        self.users = 0  #: all claims
+        self.version = -1  #: of the nodes, or of the group, that the tiers were made from
+        self.full_at = -1  #: it found no room when the scheduler's count of changes was this
+        self.pools: list[Candidate] = []  #: all that could ever serve it
+        self.tiers: list[list[Candidate]] = []
+        self.refused = ""  #: why it can never be served
+        self._names = tuple({CPU, *(name for name, units in spec.resources.items() if units > 0)})
+        self._scores: dict[bytes, tuple[int, float]] = {}
+
+    def look_at(self, nodes: Iterable[Candidate], version: int) -> None:
+        """The nodes are these now."""
+        self.version = version
+        self._scores.clear()
+        resources = self.spec.resources
+        able = [node for node in nodes if node.resources.could_fit(resources)]
+        self.refused = ""
+        tiers: list[list[Candidate]] = []
+        for terms in self.selectors:
+            self._add_tiers([node for node in able if matches(node.labels, terms)] if terms else able, tiers)
+        self.tiers = [tier for tier in tiers if tier]
+        self.pools = self.tiers[0] if len(self.tiers) == 1 else list(dict.fromkeys(sum(self.tiers, [])))
+        if not self.pools and isinstance(self.strategy, list) and self.strategy[0] == "node" and not self.strategy[2]:
+            self.refused = UNSCHEDULABLE
+
+    def _add_tiers(self, able: list[Candidate], tiers: list[list[Candidate]]) -> None:
+        strategy = self.strategy
+        if isinstance(strategy, list) and strategy[0] == "node":
+            _, node_id, soft, spill, _ = strategy
+            named = [node for node in able if node.node_id == node_id]
+            tiers.append(named)
+            if soft and (spill or not named):
+                tiers.append(able)
+        elif isinstance(strategy, list):
+            hard = [node for node in able if satisfies(node.labels, strategy[1])]
+            if strategy[2]:
+                tiers.append([node for node in hard if satisfies(node.labels, strategy[2])])
+            tiers.append(hard)
+        else:
+            if strategy == "DEFAULT" and "GPU" not in self._names:
+                plain = [node for node in able if "GPU" not in node.resources.total]
+                if len(plain) < len(able):
+                    tiers.append(plain)
+            tiers.append(able)
+
+    def look_at_bundles(self, bundles: Sequence[Candidate], version: int) -> None:
+        """The bundles of its group are these now; those that it may use."""
+        self.version = version
+        self._scores.clear()
+        self.refused = ""
+        self.pools = [bundle for bundle in bundles if bundle.resources.could_fit(self.spec.resources)]
+        self.tiers = [self.pools] if self.pools else []
+
+    def score(self, pool: Candidate) -> float:
+        """How full the pool would be with this: infinite, if there is no room."""
+        resources = pool.resources
+        known = self._scores.get(pool.key)
+        if known is not None and known[0] == resources.version:
+            return known[1]
+        demand = self.spec.resources
+        if not resources.fits(demand):
+            score = _NO_ROOM
+        else:
+            score = 0.0
+            for name in self._names:
+                total = resources.total.get(name, 0)
+                if total:
+                    used = (total - resources.available[name] + demand.get(name, 0)) / total
+                    if used > score:
+                        score = used
+        self._scores[pool.key] = (resources.version, score)
+        return score
+
+    def choose(self, owner_node: bytes, admits: Callable[[Candidate], bool] | None = None) -> Candidate | None:
+        """The pool to take it from now, None if it has to wait. `admits` may forbid some."""
+        for tier in self.tiers:
+            allowed = tier if admits is None else [pool for pool in tier if admits(pool)]
+            chosen = self._choose(allowed, owner_node)
+            if chosen is not None:
+                return chosen
+        if self.held is not None:
+            held = self.held
+            for tier in self.tiers:
+                for pool in tier:
+                    if (admits is None or admits(pool)) and pool.resources.fits(held):
+                        return pool
         return None
-    if strategy == "SPREAD":
-        return min(fitting, key=lambda node: (node.resources.utilization(demand), node.last_used))
 
-    def hybrid(node: Candidate) -> tuple[float, bool]:
-        utilization = node.resources.utilization(demand)
-        return (0.0 if utilization <= _HALF_FULL else utilization, node.node_id != owner_node)
+    def _choose(self, tier: list[Candidate], owner_node: bytes) -> Candidate | None:
+        score = self.score
+        if self.strategy == "SPREAD":
+            best = min(tier, key=lambda pool: (score(pool), pool.last_used), default=None)
+            return None if best is None or score(best) == _NO_ROOM else best
+        best, least = None, _NO_ROOM
+        for pool in tier:
+            cost = score(pool)
+            if cost <= _HALF_FULL:
+                if pool.node_id == owner_node or pool.bundle:
+                    return pool
+                cost = 0.0
+            if cost < least or (cost == least != _NO_ROOM and pool.node_id == owner_node):
+                best, least = pool, cost
+        return best
 
-    return min(fitting, key=hybrid)
+
+def key_of(spec: LeaseSpec, held: Mapping[str, int] | None) -> Any:
+    """What stands for all that a `Need` is made from."""
+    return (
+        tuple(sorted(spec.resources.items())),
+        spec.strategy,
+        tuple(sorted(spec.label_selector.items())) if spec.label_selector else (),
+        tuple(tuple(sorted(selector.items())) for selector in spec.fallback_selectors),
+        spec.placement_group_id,
+        spec.bundle_index,
+        None if held is None else tuple(sorted(held.items())),
+    )

@@ -42,16 +42,28 @@ class Allocation(Struct, eq=False):
 
 
 class NodeResources:
-    """The resources of one node."""
+    """The resources of one node, or of one bundle of a placement group.
 
-    __slots__ = ("_devices", "available", "total")
+    Args:
+        total: in units.
+        devices: of a bundle, the parts of its node's devices that are its own; by default each whole unit of a device
+            resource is a device.
 
-    def __init__(self, total: Mapping[str, int]) -> None:
+    `version` changes with everything that is taken or given back.
+    """
+
+    __slots__ = ("_devices", "available", "total", "version")
+
+    def __init__(self, total: Mapping[str, int], devices: Mapping[str, list[tuple[int, int]]] | None = None) -> None:
         self.total = dict(total)
         self.available = dict(total)
-        self._devices = {
-            name: [UNIT] * (quantity // UNIT) for name, quantity in total.items() if name in DEVICE_RESOURCES
-        }
+        self.version = 0
+        if devices is None:
+            self._devices = {
+                name: [UNIT] * (quantity // UNIT) for name, quantity in total.items() if name in DEVICE_RESOURCES
+            }
+        else:
+            self._devices = {name: _only(parts) for name, parts in devices.items()}
 
     def could_fit(self, demand: Mapping[str, int]) -> bool:
         """Whether the node could ever serve it."""
@@ -80,6 +92,7 @@ class NodeResources:
         """Take it. It must fit."""
         if not self.fits(demand):
             raise ValueError(f"{dict(demand)} does not fit into {self.available}")
+        self.version += 1
         allocation = Allocation({name: quantity for name, quantity in demand.items() if quantity > 0})
         for name, quantity in allocation.resources.items():
             self.available[name] -= quantity
@@ -93,6 +106,7 @@ class NodeResources:
 
     def give_back(self, allocation: Allocation) -> None:
         """Put back what `take` took."""
+        self.version += 1
         for name, quantity in allocation.resources.items():
             self.available[name] += quantity
         for name, taken in allocation.devices.items():
@@ -102,11 +116,13 @@ class NodeResources:
     def release_cpu(self, allocation: Allocation) -> None:
         """The holder is blocked: its CPUs are free until `reclaim_cpu`."""
         if CPU in allocation.resources:
+            self.version += 1
             self.available[CPU] += allocation.resources[CPU]
 
     def reclaim_cpu(self, allocation: Allocation) -> None:
         """The holder goes on, even if that takes more CPUs than there are for a moment."""
         if CPU in allocation.resources:
+            self.version += 1
             self.available[CPU] -= allocation.resources[CPU]
 
     def utilization(self, demand: Mapping[str, int]) -> float:
@@ -115,8 +131,9 @@ class NodeResources:
         for name in {CPU, *demand}:
             total = self.total.get(name, 0)
             if total:
-                used = total - self.available[name] + demand.get(name, 0)
-                fullest = max(fullest, used / total)
+                used = (total - self.available[name] + demand.get(name, 0)) / total
+                if used > fullest:
+                    fullest = used
         return fullest
 
     def _choose_devices(self, name: str, quantity: int) -> list[tuple[int, int]] | None:
@@ -128,3 +145,11 @@ class NodeResources:
         # The fullest device that still has room, so that whole ones stay whole.
         fitting = [(units, number) for number, units in enumerate(free) if units >= quantity]
         return [(min(fitting)[1], quantity)] if fitting else None
+
+
+def _only(parts: list[tuple[int, int]]) -> list[int]:
+    """What is free of each device by its number, when only these parts of devices are there."""
+    free = [0] * (1 + max((number for number, _ in parts), default=-1))
+    for number, units in parts:
+        free[number] += units
+    return free

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from miniray.state_machines import node_choice
 from miniray.state_machines.resources import CPU
 
 if TYPE_CHECKING:
     from miniray.state_machines.node_choice import Candidate
+    from miniray.state_machines.placement import Group, PlacementGroups
     from miniray.state_machines.scheduler import Claim, Lease
 
 #: seconds that a lease is held before it is revoked only to take turns
@@ -19,92 +19,117 @@ _AT_ONCE = 16
 _AT_ONCE_IN_ALL = 64
 
 
-def choose_victims(
-    waiting: Iterable[Claim],
-    nodes: Mapping[bytes, Candidate],
-    leases: Iterable[Lease],
-    running_by_job: Mapping[bytes, int],
-    now: float,
-    wake: Callable[[float], None],
-) -> list[Lease]:
-    """The leases to revoke, given what is revoked already; `wake` is told when a quantum ends."""
-    plan = _Plan(nodes, leases, running_by_job, now, wake)
-    for claim in waiting:
-        plan.serve(claim)
-        if len(plan.victims) >= _AT_ONCE_IN_ALL:
-            break
-    return plan.victims
+class Plan:
+    """The leases and resources as they will be when all that is revoked has been given back.
 
-
-class _Plan:
-    """The leases and resources as they will be when all that is revoked has been given back."""
+    Args:
+        leases: all there are; some are revoked already.
+        running_by_job: job -> running leases.
+        wake: is told when a quantum ends.
+    """
 
     def __init__(
         self,
-        nodes: Mapping[bytes, Candidate],
         leases: Iterable[Lease],
         running_by_job: Mapping[bytes, int],
         now: float,
         wake: Callable[[float], None],
     ) -> None:
         self.victims: list[Lease] = []
-        self._nodes = nodes
+        #: where the bundles of the groups that wait would go
+        self.groups: dict[bytes, dict[int, Candidate]] = {}
         self._now = now
         self._wake = wake
         self._job = dict(running_by_job)
         self._claim: dict[tuple[bytes, int], int] = {}
-        self._free = {node_id: dict(node.resources.available) for node_id, node in nodes.items()}
-        self._held: dict[bytes, list[Lease]] = {node_id: [] for node_id in nodes}
+        self._free: dict[bytes, dict[str, int]] = {}
+        self._held: dict[bytes, list[Lease]] = {}
+        self._revocable: dict[bytes, list[Lease]] = {}
         #: what decides whether a claim may take anything, of those that found nothing: a thousand claims that wait
         #: alike cost one search
         self._hopeless: set[object] = set()
         for lease in leases:
+            if lease.revocable:
+                self._revocable.setdefault(lease.pool.key, []).append(lease)
             if lease.revoked:
                 self._release(lease)
             elif lease.revocable and lease.worker_id and not lease.blocked:
-                self._held[lease.node_id].append(lease)
+                self._held.setdefault(lease.pool.key, []).append(lease)
 
-    def serve(self, claim: Claim) -> None:
-        for _ in range(min(claim.count, _AT_ONCE)):
-            if not self._serve_one(claim):
-                return
+    def potential(self, pool: Candidate) -> dict[str, int]:
+        """What the pool would have to give if all its revocable leases were back."""
+        units = dict(pool.resources.available)
+        for lease in self._revocable.get(pool.key, ()):
+            for name, quantity in lease.allocation.resources.items():
+                if not (lease.blocked and name == CPU):
+                    units[name] += quantity
+        return units
 
-    def _serve_one(self, claim: Claim) -> bool:
+    def serve_group(self, group: Group, groups: PlacementGroups, nodes: Mapping[bytes, Candidate]) -> None:
+        """Make room for a placement group that waits, if revocable leases are all that is in its way."""
+        chosen = groups.plan(group, {node_id: self.potential(node) for node_id, node in nodes.items()})
+        if chosen is None:
+            return
+        self.groups[group.group_id] = chosen
+        for bundle in group.missing():
+            pool = chosen[bundle.index]
+            held = self._held.get(pool.key, [])
+            # The youngest go first: they have the least to lose.
+            held.sort(key=lambda lease: lease.placed_at)
+            while held and not self._has_room(pool, bundle.resources):
+                lease = held.pop()
+                if any(bundle.resources.get(name, 0) for name in lease.allocation.resources):
+                    self._release(lease)
+                    self.victims.append(lease)
+            free = self._free_of(pool)
+            for name, units in bundle.resources.items():
+                free[name] = free.get(name, 0) - units
+
+    def serve_all(self, claims: Iterable[Claim], kept_at: Callable[[Any], Iterable[bytes]]) -> None:
+        """Make room for these claims, in this order; `kept_at`: the pools where something is reserved for one."""
+        for claim in claims:
+            kept = kept_at(claim.key)
+            pools = [pool for pool in claim.need.pools if pool.key in kept] if kept else claim.need.pools
+            for _ in range(min(claim.count, _AT_ONCE)):
+                if not self._serve_one(claim, pools):
+                    break
+            if len(self.victims) >= _AT_ONCE_IN_ALL:
+                break
+
+    def _serve_one(self, claim: Claim, pools: list[Candidate]) -> bool:
         demand = claim.spec.resources
-        able = node_choice.eligible(list(self._nodes.values()), demand, claim.strategy)
-        for node in able:
-            if self._has_room(node.node_id, demand):
-                self._take(node.node_id, claim)
-                return True
         job_id = claim.spec.job_id
-        situation = (job_id, claim.depth, self._running(claim), self._job.get(job_id), claim.spec.strategy)
-        alike = (*situation, tuple(sorted(demand.items())))
+        alike = (job_id, claim.depth, self._running(claim), self._job.get(job_id), claim.need.key)
         if alike in self._hopeless:
             return False
-        for node in able:
-            chosen = self._victims_on(node.node_id, claim)
+        for pool in pools:
+            if self._has_room(pool, demand):
+                self._take(pool, claim)
+                return True
+        for pool in pools:
+            chosen = self._victims_in(pool, claim)
             if chosen:
                 for lease in chosen:
-                    self._held[node.node_id].remove(lease)
+                    self._held[pool.key].remove(lease)
                 self.victims += chosen
-                self._take(node.node_id, claim)
+                self._take(pool, claim)
                 return True
         self._hopeless.add(alike)
         return False
 
-    def _victims_on(self, node_id: bytes, claim: Claim) -> list[Lease]:
+    def _victims_in(self, pool: Candidate, claim: Claim) -> list[Lease]:
         """Leases whose return makes room for one more of this claim; none if that does not suffice."""
         chosen: list[Lease] = []
         # Richest claims first, and of one claim the lease that was held longest.
         candidates = sorted(
-            self._held[node_id],
+            self._held.get(pool.key, ()),
             key=lambda lease: (-self._running(lease.claim), lease.placed_at),
         )
         for lease in candidates:
             if lease.claim is not claim and self._may_take(claim, lease):
                 self._release(lease)
                 chosen.append(lease)
-                if self._has_room(node_id, claim.spec.resources):
+                if self._has_room(pool, claim.spec.resources):
                     return chosen
         for lease in chosen:
             self._release(lease, -1)
@@ -132,19 +157,25 @@ class _Plan:
     def _running(self, claim: Claim) -> int:
         return claim.running + self._claim.get(claim.key, 0)
 
-    def _has_room(self, node_id: bytes, demand: Mapping[str, int]) -> bool:
-        free = self._free[node_id]
+    def _free_of(self, pool: Candidate) -> dict[str, int]:
+        free = self._free.get(pool.key)
+        if free is None:
+            free = self._free[pool.key] = dict(pool.resources.available)
+        return free
+
+    def _has_room(self, pool: Candidate, demand: Mapping[str, int]) -> bool:
+        free = self._free_of(pool)
         return all(free.get(name, 0) >= quantity for name, quantity in demand.items() if quantity > 0)
 
-    def _take(self, node_id: bytes, claim: Claim) -> None:
-        free = self._free[node_id]
+    def _take(self, pool: Candidate, claim: Claim) -> None:
+        free = self._free_of(pool)
         for name, quantity in claim.spec.resources.items():
             if quantity > 0:
                 free[name] -= quantity
         self._count(claim, 1)
 
     def _release(self, lease: Lease, sign: int = 1) -> None:
-        free = self._free[lease.node_id]
+        free = self._free_of(lease.pool)
         for name, quantity in lease.allocation.resources.items():
             if not (lease.blocked and name == CPU):
                 free[name] += sign * quantity

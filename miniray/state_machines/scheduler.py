@@ -1,8 +1,9 @@
 """Who gets a worker next: demands of owners on one side, the resources of nodes on the other.
 
-Terms: a *claim* is what one owner wants of one scheduling class (`LeaseDemand`: so many more leases). A *lease* holds
-resources of a node; it is *placed* when the resources are taken, and *granted* when the worker pool has found a worker
-for it. Blocked leases (their worker waits in `get`) hold no CPU, and do not count as running.
+Terms: a *claim* is what one owner wants of one scheduling class (`LeaseDemand`: so many more leases). A *need* is what
+claims want that do not differ for the scheduler (`node_choice`). A *lease* holds resources of a *pool* (a node, or a
+bundle of a placement group); it is *placed* when the resources are taken, and *granted* when the worker pool has found
+a worker for it. Blocked leases (their worker waits in `get`) hold no CPU, and do not count as running.
 
 Rules
 -----
@@ -11,37 +12,51 @@ Rules
    passed over; it stops nobody.
 2. While a claim waits, leases are *revoked* (given back after the current task): from shallower claims of its job; from
    whoever has at least two more than it; and, so that one CPU can serve two, from anybody who has held one for
-   `revocation.QUANTUM` while the claim has none. Never more of them than would serve those who wait.
+   `revocation.QUANTUM` while the claim has none. Never more of them than would serve those who wait. For a placement
+   group that waits, any.
 3. A demand is absolute: what was placed but not granted yet counts towards it, and a smaller demand takes it back.
-4. A claim that no node could ever serve waits, and its job is told after `INFEASIBLE_AFTER`, then rarely.
+4. A claim that no node could ever serve waits, and its job is told after `INFEASIBLE_AFTER`, then rarely. What can
+   never be served in the future either (a hard affinity to a dead node, a removed group) is refused.
 5. Actors are placed where `spec.resources` would fit in an empty node, and hold `held` from then on: Ray's rule of one
    CPU to be placed and none to live, so that more actors than CPUs start, also while all CPUs are busy. They are not
    revoked, and do not count as running.
 6. Tasks that need nothing (num_cpus=0) would start a worker each: beyond a cap per node they are let in slowly. Not
    never: those that run may wait for those that do not.
+7. A large demand that smaller ones overtake gets a *reservation* (`reservation`): what comes back to a pool is kept for
+   it. Ray has none, and its large demands starve.
 
-Alternative not taken: a reservation for large demands that small ones overtake; Ray has none either.
+What a pass costs: a need that found no room is not looked at again before something is given back, so that thousands
+of claims that wait do not slow one that fits. Rules 2 and 7 look at all of them, and so do that the more rarely the
+more there are.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from itertools import count as counter
 from typing import Any, Union
 
 from msgspec import Struct
 
 from miniray.messages.control import LeaseSpec
-from miniray.state_machines import node_choice
-from miniray.state_machines.node_choice import Candidate
+from miniray.state_machines.node_choice import UNSCHEDULABLE, Candidate, Need, key_of
+from miniray.state_machines.placement import REMOVED, PlacementGroups
+from miniray.state_machines.placement import Effect as GroupEffect
+from miniray.state_machines.reservation import Reservations
 from miniray.state_machines.resources import CPU, UNIT, Allocation, NodeResources
-from miniray.state_machines.revocation import choose_victims
+from miniray.state_machines.revocation import Plan
 
 INFEASIBLE_AFTER = 1.0
 INFEASIBLE_AGAIN = 60.0
 #: running leases without resources per node, before they are let in one by one
 ZERO_CAP = 16
 ZERO_INTERVAL = 0.05
+#: seconds between two looks at all claims that wait, for each of them, when they are many
+_LOOK_INTERVAL = 20e-6
+_MANY = 100
+
+GROUP_REMOVED = "The placement group corresponding to this task has been removed."
 
 ClaimKey = tuple[bytes, int]
 
@@ -52,7 +67,7 @@ class Claim(Struct, eq=False):
     owner: bytes
     class_id: int
     spec: LeaseSpec
-    strategy: Any
+    need: Need
     held: dict[str, int] | None = None  #: an actor: what it holds, if placed where `spec` could be
     count: int = 0  #: leases that it wants and that are not placed
     waiting: int = 0  #: leases placed, without a worker so far
@@ -61,7 +76,8 @@ class Claim(Struct, eq=False):
     depth: int = 0
     owner_node: bytes = b""
     turn: int = 0  #: when it was last served
-    waits_since: float | None = None
+    waits_since: float | None = None  #: since it began to want, or was last served
+    began: int = 0  #: the turn of that moment
     warn_at: float | None = None
 
     @property
@@ -70,17 +86,21 @@ class Claim(Struct, eq=False):
 
 
 class Lease(Struct, eq=False):
-    """Resources of a node that somebody holds, and (once granted) the worker that goes with them."""
+    """Resources of a pool that somebody holds, and (once granted) the worker that goes with them."""
 
     lease_id: int
     claim: Claim
-    node_id: bytes
+    pool: Candidate
     allocation: Allocation
     placed_at: float
     worker_id: bytes = b""
     blocked: bool = False
     revoked: bool = False
     revocable: bool = True
+
+    @property
+    def node_id(self) -> bytes:
+        return self.pool.node_id
 
 
 class Place(Struct):
@@ -103,47 +123,87 @@ class Revoke(Struct):
 
 
 class Infeasible(Struct):
-    """Tell the job that this can never run; `lacking`: resource -> the most that one node has."""
+    """Tell the job that this cannot run as things are; `lacking`: resource -> the most that one node has."""
 
     claim: Claim
     lacking: dict[str, float]
 
 
-Effect = Union[Place, Withdraw, Revoke, Infeasible]
+class Refuse(Struct):
+    """Tell the owner that this can never run; `error` is the name of the exception of a task."""
+
+    claim: Claim
+    error: str
+    text: str
+
+
+Effect = Union[Place, Withdraw, Revoke, Infeasible, Refuse]
 
 
 class Scheduler:
-    """Claims, leases and nodes. Call `schedule` after anything changed, and at `wake_at`."""
+    """Claims, leases, nodes and placement groups. Call `schedule` after anything changed, and at `wake_at`."""
 
     def __init__(self) -> None:
         self.nodes: dict[bytes, Candidate] = {}
+        self.groups = PlacementGroups(self.nodes)
         self.claims: dict[ClaimKey, Claim] = {}
-        self._active: dict[ClaimKey, Claim] = {}  #: those with a count
         self.leases: dict[int, Lease] = {}
         self.wake_at: float | None = None
+        self.reservations = Reservations()
+        self._needs: dict[Any, Need] = {}
+        self._active: dict[Any, Need] = {}  #: those with a claim that waits
         self._numbers = counter(1)
-        self._turns = counter(1)
+        self._turn = 0
+        self._topology = 0  #: changes with the nodes
+        self._changes = 0  #: changes when something may have become free
+        self._look_at = 0.0  #: not before this are all that wait looked at again
         self._running: dict[bytes, int] = {}  #: job -> running leases
         self._zero: dict[bytes, int] = {}  #: node -> running leases without resources
         self._zero_gate: dict[bytes, float] = {}
 
-    # -- nodes -----------------------------------------------------------------------------------------------------
+    # -- nodes and groups ------------------------------------------------------------------------------------------
 
     def add_node(self, node_id: bytes, resources: dict[str, int], labels: dict[str, str]) -> None:
         """A node joins."""
+        self._topology += 1
+        self._changes += 1
         self.nodes[node_id] = Candidate(node_id, NodeResources(resources), labels, 0)
         self._zero[node_id] = 0
         self._zero_gate[node_id] = 0.0
 
-    def remove_node(self, node_id: bytes) -> list[Lease]:
-        """A node is gone, and its leases (the answer) with it; those without a worker are demanded again."""
+    def remove_node(self, node_id: bytes, now: float = 0.0) -> tuple[list[Lease], list[GroupEffect]]:
+        """A node is gone, and its leases with it; those without a worker are demanded again."""
+        self._topology += 1
+        self._changes += 1
         lost = [lease for lease in self.leases.values() if lease.node_id == node_id]
         for lease in lost:
             self.end(lease.lease_id)
             if not lease.worker_id:
                 self._want(lease.claim, lease.claim.count + 1, lease.placed_at)
         del self.nodes[node_id], self._zero[node_id], self._zero_gate[node_id]
-        return lost
+        self.reservations.pools_gone([node_id])
+        return lost, self.groups.node_gone(node_id, now)
+
+    def remove_group(self, group_id: bytes) -> tuple[list[Lease], list[Effect], list[GroupEffect]]:
+        """A placement group is ended. Its leases whose workers are to be killed; the claims on it are refused in the
+        next pass.
+        """
+        pools, group_effects = self.groups.remove(group_id)
+        self._changes += 1
+        lost: list[Lease] = []
+        effects: list[Effect] = []
+        if pools:
+            keys = {pool.key for pool in pools}
+            for lease in [lease for lease in self.leases.values() if lease.pool.key in keys]:
+                self.end(lease.lease_id)
+                if lease.worker_id:
+                    lost.append(lease)
+                else:
+                    effects.append(Withdraw(lease.lease_id))
+                    self._want(lease.claim, lease.claim.count + 1, lease.placed_at)
+            self.reservations.pools_gone(keys)
+        self.reservations.drop(group_id)
+        return lost, effects, group_effects
 
     # -- demands ---------------------------------------------------------------------------------------------------
 
@@ -168,7 +228,8 @@ class Scheduler:
         if claim is None:
             if spec is None:
                 raise KeyError((owner, class_id))
-            claim = Claim(owner, class_id, spec, node_choice.decode_strategy(spec.strategy), held)
+            claim = Claim(owner, class_id, spec, self._need(spec, held), held)
+            claim.need.users += 1
             self.claims[claim.key] = claim
         claim.depth = depth
         claim.owner_node = owner_node
@@ -181,22 +242,48 @@ class Scheduler:
         self._want(claim, count - claim.waiting, now)
         return effects
 
+    def _need(self, spec: LeaseSpec, held: dict[str, int] | None) -> Need:
+        key = key_of(spec, held)
+        need = self._needs.get(key)
+        if need is None:
+            need = self._needs[key] = Need(key, spec, held)
+        return need
+
     def _want(self, claim: Claim, count: int, now: float) -> None:
         claim.count = count
+        need = claim.need
         if count == 0:
             claim.waits_since = claim.warn_at = None
-            self._active.pop(claim.key, None)
+            self._stops_waiting(claim)
             return
-        self._active[claim.key] = claim
+        need.claims[claim.key] = claim
+        self._active[need.key] = need
         if claim.waits_since is None:
-            claim.waits_since = now
+            claim.waits_since, claim.began = now, self._turn
+
+    def _stops_waiting(self, claim: Claim) -> None:
+        need = claim.need
+        need.claims.pop(claim.key, None)
+        if not need.claims:
+            self._active.pop(need.key, None)
+        if self.reservations.drop(claim.key):
+            self._changes += 1
+
+    def _drop(self, claim: Claim) -> None:
+        """This claim will not come back."""
+        self._want(claim, 0, 0.0)
+        if self.claims.pop(claim.key, None) is not None:
+            claim.need.users -= 1
+            if not claim.need.users:
+                self._needs.pop(claim.need.key, None)
 
     def withdraw(self, owner: bytes, class_id: int) -> list[Effect]:
         """A demand is void, and its number will not be used again. Leases that are granted stay."""
-        if (owner, class_id) not in self.claims:
+        claim = self.claims.get((owner, class_id))
+        if claim is None:
             return []
         effects = self.demand(owner, class_id, None, 0, 0.0)
-        del self.claims[(owner, class_id)]
+        self._drop(claim)
         return effects
 
     def refuse(self, lease_id: int) -> Claim | None:
@@ -223,14 +310,15 @@ class Scheduler:
         if lease is None:
             return None
         self.set_blocked(lease, False)
+        self._changes += 1
         claim = lease.claim
-        self.nodes[lease.node_id].resources.give_back(lease.allocation)
+        lease.pool.resources.give_back(lease.allocation)
         self._count_running(lease, -1)
         claim.leases -= 1
         if not lease.worker_id:
             claim.waiting -= 1
         elif claim.held is not None:
-            self.claims.pop(claim.key, None)
+            self._drop(claim)
         return lease
 
     def set_blocked(self, lease: Lease, blocked: bool) -> None:
@@ -238,8 +326,9 @@ class Scheduler:
         if lease.blocked == blocked or lease.claim.held is not None:
             return
         lease.blocked = blocked
-        resources = self.nodes[lease.node_id].resources
+        resources = lease.pool.resources
         if blocked:
+            self._changes += 1
             resources.release_cpu(lease.allocation)
         else:
             resources.reclaim_cpu(lease.allocation)
@@ -262,8 +351,7 @@ class Scheduler:
         lost: list[Lease] = []
         effects: list[Effect] = []
         for claim in [claim for claim in self.claims.values() if claim.owner == owner]:
-            self._want(claim, 0, 0.0)
-            del self.claims[claim.key]
+            self._drop(claim)
         for lease in [lease for lease in self.leases.values() if lease.claim.owner == owner]:
             self.end(lease.lease_id)
             if lease.worker_id:
@@ -274,104 +362,183 @@ class Scheduler:
 
     # -- the decision ----------------------------------------------------------------------------------------------
 
+    def schedule_groups(self, now: float) -> list[GroupEffect]:
+        """Reserve the placement groups for which there is room; before `schedule`."""
+        return self.groups.schedule(now) if self.groups.waiting else []
+
     def schedule(self, now: float) -> list[Effect]:
-        """Place what fits, revoke what others wait for, warn of what can never run."""
+        """Place what fits, revoke what others wait for, warn of what cannot run."""
         self.wake_at = None
         effects: list[Effect] = []
         if self._active:
-            stuck = self._place_all(now, effects)
-            if stuck:
-                for lease in choose_victims(stuck, self.nodes, self.leases.values(), self._running, now, self._wake):
-                    lease.revoked = True
-                    effects.append(Revoke(lease.claim.owner, lease.lease_id))
+            self._place_all(now, effects)
+        if self._active or self.groups.waiting:
+            self._relieve(now, effects)
         return effects
 
     def _wake(self, at: float) -> None:
         if self.wake_at is None or at < self.wake_at:
             self.wake_at = at
 
-    def _place_all(self, now: float, effects: list[Effect]) -> list[Claim]:
-        """Serve the claims in their order; the feasible ones that have to wait, in that order."""
-        by_job: dict[bytes, list[tuple[int, int, int, Claim]]] = {}
-        for number, claim in enumerate(self._active.values()):
-            entry = (-claim.depth, claim.running, (claim.turn << 20) + number, claim)
-            by_job.setdefault(claim.spec.job_id, []).append(entry)
-        jobs = []
-        for job_id, entries in by_job.items():
-            heapq.heapify(entries)
-            jobs.append((self._running.get(job_id, 0), entries[0][2], job_id))
-        heapq.heapify(jobs)
-        nodes = list(self.nodes.values())
-        stuck: list[Claim] = []
-        full: set[Any] = set()  # needs that found no room in this pass
-        while jobs:
-            _, _, job_id = heapq.heappop(jobs)
-            entries = by_job[job_id]
-            depth, _, order, claim = heapq.heappop(entries)
-            if self._place_one(claim, nodes, full, now, effects):
-                if claim.count:
-                    heapq.heappush(entries, (depth, claim.running, claim.turn << 20, claim))
-            elif self._is_feasible(claim, nodes, now, effects):
-                stuck.append(claim)
-            if entries:
-                heapq.heappush(jobs, (self._running.get(job_id, 0), entries[0][2], job_id))
-        return stuck
+    def _rank(self, claim: Claim) -> tuple[int, int, int, int]:
+        """Rule 1: the smallest goes first."""
+        return self._running.get(claim.spec.job_id, 0), -claim.depth, claim.running, claim.turn
 
-    def _place_one(
-        self, claim: Claim, nodes: list[Candidate], full: set[Any], now: float, effects: list[Effect]
-    ) -> bool:
-        spec = claim.spec
-        held = claim.held
-        need = (
-            tuple(sorted(spec.resources.items())),
-            spec.strategy,
-            None if held is None else tuple(sorted(held.items())),
-        )
-        if need in full:
+    def _first(self, need: Need) -> tuple[tuple[int, int, int, int], Claim]:
+        claims = need.claims
+        if len(claims) == 1:
+            (claim,) = claims.values()
+            return self._rank(claim), claim
+        return min(((self._rank(claim), claim) for claim in claims.values()), key=_rank_of)
+
+    def _place_all(self, now: float, effects: list[Effect]) -> None:
+        queue: list[tuple[tuple[int, int, int, int], int, Need, Claim]] = []
+        number = counter()
+        for need in list(self._active.values()):
+            if need.full_at != self._changes:
+                self._refresh(need, now, effects)
+                if need.claims and need.pools:
+                    rank, claim = self._first(need)
+                    queue.append((rank, next(number), need, claim))
+        heapq.heapify(queue)
+        while queue:
+            rank, _, need, claim = heapq.heappop(queue)
+            if queue:
+                # What was placed meanwhile may have moved it back.
+                rank, claim = self._first(need)
+                if rank > queue[0][0]:
+                    heapq.heappush(queue, (rank, next(number), need, claim))
+                    continue
+            if self._place_one(claim, need, now, effects) and need.claims:
+                rank, claim = self._first(need)
+                heapq.heappush(queue, (rank, next(number), need, claim))
+
+    def _refresh(self, need: Need, now: float, effects: list[Effect]) -> None:
+        """The nodes, or the group, may be others than when the need was last looked at."""
+        spec = need.spec
+        if not spec.placement_group_id:
+            if need.version != self._topology:
+                need.look_at(self.nodes.values(), self._topology)
+            error, text = "TaskUnschedulableError", need.refused
+        else:
+            group = self.groups.groups.get(spec.placement_group_id)
+            if group is None or group.state == REMOVED:
+                need.look_at_bundles([], -1)
+                error, text = "TaskPlacementGroupRemoved", GROUP_REMOVED
+            else:
+                if need.version != group.version:
+                    need.look_at_bundles(group.pools(spec.bundle_index), group.version)
+                error = text = ""
+        if text:
+            self._refuse(need, error, text, effects)
+        elif not need.pools:
+            need.full_at = self._changes
+
+    def _refuse(self, need: Need, error: str, text: str, effects: list[Effect]) -> None:
+        for claim in list(need.claims.values()):
+            self._want(claim, 0, 0.0)
+            effects.append(Refuse(claim, error, text))
+
+    def _place_one(self, claim: Claim, need: Need, now: float, effects: list[Effect]) -> bool:
+        admits = None
+        gated = need.held is None and not any(need.spec.resources.values())
+        if gated:
+            admits = lambda pool: self._lets_in(pool, now)
+        elif self.reservations.by_pool:
+            admits = lambda pool: self.reservations.admits(claim, pool)
+        pool = need.choose(claim.owner_node, admits)
+        if pool is None:
+            strategy = need.strategy
+            if isinstance(strategy, list) and strategy[0] == "node" and strategy[4]:
+                self._refuse(need, "TaskUnschedulableError", UNSCHEDULABLE, effects)
+            elif admits is None:
+                need.full_at = self._changes
             return False
-        able = node_choice.eligible(nodes, spec.resources, claim.strategy)
-        if held is None and not any(spec.resources.values()):
-            able = [node for node in able if self._lets_in(node, now)]
-        node = node_choice.choose(able, spec.resources, claim.strategy, claim.owner_node)
-        if node is None and held is not None:
-            node = node_choice.choose(able, held, claim.strategy, claim.owner_node)
-        if node is None:
-            full.add(need)
-            return False
-        taken = node.resources.take(spec.resources if held is None else held)
-        lease = Lease(next(self._numbers), claim, node.node_id, taken, now, revocable=held is None)
+        demand = need.spec.resources
+        held = need.held
+        taken = pool.resources.take(demand if held is None else held)
+        lease = Lease(next(self._numbers), claim, pool, taken, now, revocable=held is None)
         self.leases[lease.lease_id] = lease
-        node.last_used = claim.turn = next(self._turns)
+        self._turn += 1
+        pool.last_used = claim.turn = self._turn
+        pool.last_taken = taken.resources
         claim.leases += 1
         claim.waiting += 1
         self._count_running(lease, 1)
         self._want(claim, claim.count - 1, now)
+        if claim.count:
+            claim.waits_since, claim.began = now, self._turn
+            self.reservations.drop(claim.key)
         effects.append(Place(lease))
         return True
 
-    def _lets_in(self, node: Candidate, now: float) -> bool:
-        cap = max(ZERO_CAP, 4 * node.resources.total.get(CPU, 0) // UNIT)
-        if self._zero[node.node_id] < cap:
+    def _lets_in(self, pool: Candidate, now: float) -> bool:
+        node_id = pool.node_id
+        cap = max(ZERO_CAP, 4 * self.nodes[node_id].resources.total.get(CPU, 0) // UNIT)
+        if self._zero[node_id] < cap:
             return True
-        gate = self._zero_gate[node.node_id]
+        gate = self._zero_gate[node_id]
         if now < gate:
             self._wake(gate)
             return False
-        self._zero_gate[node.node_id] = now + ZERO_INTERVAL
+        self._zero_gate[node_id] = now + ZERO_INTERVAL
         return True
 
-    def _is_feasible(self, claim: Claim, nodes: list[Candidate], now: float, effects: list[Effect]) -> bool:
-        if node_choice.eligible(nodes, claim.spec.resources, claim.strategy):
-            claim.warn_at = None
-            return True
-        if claim.warn_at is None:
-            claim.warn_at = now + INFEASIBLE_AFTER
-        elif now >= claim.warn_at:
-            claim.warn_at = now + INFEASIBLE_AGAIN
-            lacking: dict[str, float] = {}
-            for node in nodes:
-                for name, most in node.resources.missing(claim.spec.resources).items():
-                    lacking[name] = max(most, lacking.get(name, 0.0))
-            effects.append(Infeasible(claim, lacking))
-        self._wake(claim.warn_at)
-        return False
+    # -- those who wait --------------------------------------------------------------------------------------------
+
+    def _relieve(self, now: float, effects: list[Effect]) -> None:
+        """Rules 2, 4 and 7, for all that are still waiting."""
+        if now < self._look_at:
+            self._wake(self._look_at)
+            return
+        claims: list[Claim] = []
+        for need in self._active.values():
+            if need.pools:
+                claims += need.claims.values()
+            elif not need.spec.placement_group_id or self._is_reserved(need.spec.placement_group_id):
+                self._warn(need, now, effects)
+        groups = list(self.groups.waiting.values())
+        if len(claims) > _MANY:
+            self._look_at = now + len(claims) * _LOOK_INTERVAL
+        if not claims and not groups:
+            return
+        claims.sort(key=self._rank)
+        plan = Plan(self.leases.values(), self._running, now, self._wake)
+        for group in groups:
+            plan.serve_group(group, self.groups, self.nodes)
+        plan.serve_all(claims, self.reservations.held_for)
+        for lease in plan.victims:
+            lease.revoked = True
+            effects.append(Revoke(lease.claim.owner, lease.lease_id))
+        changed, wake_at = self.reservations.update(claims, groups, plan, now)
+        if changed:
+            self._changes += 1
+        if wake_at is not None:
+            self._wake(wake_at)
+
+    def _is_reserved(self, group_id: bytes) -> bool:
+        return group_id not in self.groups.waiting
+
+    def _warn(self, need: Need, now: float, effects: list[Effect]) -> None:
+        for claim in need.claims.values():
+            if claim.warn_at is None:
+                claim.warn_at = now + INFEASIBLE_AFTER
+            elif now >= claim.warn_at:
+                claim.warn_at = now + INFEASIBLE_AGAIN
+                effects.append(Infeasible(claim, self._lacking(need)))
+            self._wake(claim.warn_at)
+
+    def _lacking(self, need: Need) -> dict[str, float]:
+        lacking: dict[str, float] = {}
+        for pool in self._all_pools(need):
+            for name, most in pool.resources.missing(need.spec.resources).items():
+                lacking[name] = max(most, lacking.get(name, 0.0))
+        return lacking
+
+    def _all_pools(self, need: Need) -> Iterable[Candidate]:
+        group = self.groups.groups.get(need.spec.placement_group_id)
+        return self.nodes.values() if group is None else group.pools(need.spec.bundle_index)
+
+
+def _rank_of(entry: tuple[tuple[int, int, int, int], Claim]) -> tuple[int, int, int, int]:
+    return entry[0]

@@ -212,7 +212,7 @@ def test_nodes_are_packed_to_one_half_and_then_evened_out():
 def test_a_removed_node_takes_its_leases_with_it():
     machine = scheduler(head=1, other=1)
     leases = run(machine, b"driver", 2)
-    assert [lease.lease_id for lease in machine.remove_node(OTHER)] == [
+    assert [lease.lease_id for lease in machine.remove_node(OTHER)[0]] == [
         lease.lease_id for lease in leases if lease.node_id == OTHER
     ]
     assert len(machine.leases) == 1
