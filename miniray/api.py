@@ -19,10 +19,9 @@ from miniray.refs import ObjectRef, RefGenerator
 from miniray.remote_function import RemoteFunction
 
 if TYPE_CHECKING:
-    from miniray.init_context import RayContext
-    from miniray.processes.driver import DriverSession
+    from miniray.init_context import RayContext, Session
 
-_session: DriverSession | None = None
+_session: Session | None = None
 _context: RayContext | None = None
 #: Held while a session is started or ended.
 _lock = RLock()
@@ -74,6 +73,8 @@ def init(
         resources: custom resources, name to quantity.
         labels: labels of the node.
         object_store_memory: bytes of shared memory for objects (extension: "2GiB").
+        local_mode: everything in this process, in threads: for debuggers, coverage and monkeypatching (extension; the
+            environment variable ``MINIRAY_LOCAL_MODE=1`` asks for it, too).
         ignore_reinit_error: a second `init` is no error.
         logging_level: of the logger "miniray".
         log_to_driver: print what workers print (default True).
@@ -128,6 +129,8 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.shutdown.html
     """
     global _session, _context
+    if current.in_local_worker():
+        return  # as in any worker: the session is its driver's
     with _lock:
         session, _session, _context = _session, None, None
         if session is None:
@@ -139,7 +142,7 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
                 current.set_core(None)
 
 
-def _leave(session: DriverSession) -> None:
+def _leave(session: Session) -> None:
     if _session is session:
         shutdown()
 

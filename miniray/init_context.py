@@ -6,15 +6,29 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from miniray import init_options, options
 from miniray.messages.startup import HeadConfig
 from miniray.processes import current
-from miniray.processes.driver import DriverSession, connect, job_config
+from miniray.processes.driver import connect, job_config
 from miniray.system import user_log
 from miniray.system.session import find_session
 from miniray.version import __version__
+
+if TYPE_CHECKING:
+    from miniray.processes.core_worker import CoreWorker
+
+
+class Session(Protocol):
+    """What `start_session` starts or joins."""
+
+    core: CoreWorker
+    row: dict[str, Any]
+
+    def disconnect(self, exiting: bool = False) -> None:
+        """Leave it, and end it if it is this driver's own."""
+
 
 #: Where an address may come from when the program gives none; the first that is set holds.
 _ADDRESS_VARIABLES = ("MINIRAY_ADDRESS", "RAY_ADDRESS")
@@ -25,22 +39,19 @@ def check_first(given: dict[str, Any]) -> None:
 
     Raises:
         RuntimeError: an unknown parameter; local mode in strict mode, as Ray has it no more.
-        NotImplementedError: local mode.
         ValueError, TypeError: there is no such logging level.
     """
     init_options.check_names(given)
     if given.get("configure_logging", True):
         user_log.configure(given.get("logging_level", "info"), given.get("logging_format"))
-    if given.get("local_mode"):
-        if options.strict_mode():
-            raise RuntimeError(
-                "`local_mode` is no longer supported. For interactive debugging consider using the Ray distributed "
-                "debugger."
-            )
-        raise NotImplementedError("local_mode comes with a later version of miniray.")
+    if given.get("local_mode") and options.strict_mode():
+        raise RuntimeError(
+            "`local_mode` is no longer supported. For interactive debugging consider using the Ray distributed "
+            "debugger."
+        )
 
 
-def start_session(given: dict[str, Any]) -> DriverSession:
+def start_session(given: dict[str, Any]) -> Session:
     """Check the parameters of `init`, then join or start a session.
 
     Raises:
@@ -50,11 +61,18 @@ def start_session(given: dict[str, Any]) -> DriverSession:
     _check_isolation(values)
     job = _job(values)
     address = _address(values["address"])
-    info = find_session(address)
+    local = _is_local(values["local_mode"], address)
+    info = None if local else find_session(address)
     if info is not None:
         user_log.say(user_log.INFO, f"Connecting to existing Ray cluster at address: {info.gcs_address}...", caller=3)
         _check_joining(values)
-    session = connect(info, _head_config(values), job)
+    session: Session
+    if local:
+        from miniray.processes.local_mode import connect_local  # the head and all: 40 ms that few programs pay
+
+        session = connect_local(_head_config(values), job)
+    else:
+        session = connect(info, _head_config(values), job)
     if values["logging_config"] is not None:
         from miniray.processes import structured_logging  # imports logging
 
@@ -62,6 +80,15 @@ def start_session(given: dict[str, Any]) -> DriverSession:
     line = "Started a local Ray instance." if info is None else "Connected to Ray cluster."
     user_log.say(user_log.INFO, line, caller=3)
     return session
+
+
+def _is_local(local_mode: Any, address: str | None) -> bool:
+    """Whether the session is to live in this process; the environment may ask for it where the program starts one."""
+    starts_one = not address or address in ("local", "auto")
+    if local_mode and not starts_one:
+        raise ValueError(f"local_mode=True starts a session in this process: it cannot join the one at {address!r}.")
+    wanted = os.environ.get("MINIRAY_LOCAL_MODE", "").lower() not in ("", "0", "false")
+    return starts_one and (bool(local_mode) or wanted)
 
 
 def say_again() -> None:

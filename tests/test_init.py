@@ -264,9 +264,9 @@ def test_local_mode_is_refused(strict: None) -> None:
         miniray.init(local_mode=True)
 
 
-def test_local_mode_comes_later() -> None:
-    with pytest.raises(NotImplementedError, match="local_mode"):
-        miniray.init(local_mode=True)
+def test_local_mode_joins_no_other_session() -> None:
+    with pytest.raises(ValueError, match="it cannot join the one at '127.0.0.1:1'"):
+        miniray.init("127.0.0.1:1", local_mode=True)
 
 
 @pytest.mark.parametrize(

@@ -131,13 +131,13 @@ class ActorExecutor:
             for name, group_size in self._group_sizes.items():
                 self._add_loop(name, group_size)
         elif size > 1 or self._group_sizes:
-            self._groups[DEFAULT_GROUP] = ThreadGroup(DEFAULT_GROUP, size or 1, self._run_in_thread)
+            self._groups[DEFAULT_GROUP] = ThreadGroup(self._core, DEFAULT_GROUP, size or 1, self._run_in_thread)
             for name, group_size in self._group_sizes.items():
-                self._groups[name] = ThreadGroup(name, group_size, self._run_in_thread)
+                self._groups[name] = ThreadGroup(self._core, name, group_size, self._run_in_thread)
         self._ordered = self._ordered and not self._groups
 
     def _add_loop(self, name: str, size: int) -> None:
-        self._groups[name] = EventLoopGroup(name, size, self._run_in_loop, self._flush_from_loop)
+        self._groups[name] = EventLoopGroup(self._core, name, size, self._run_in_loop, self._flush_from_loop)
 
     def safe_repr(self) -> str | None:
         """The instance's `repr`, for error texts."""
@@ -178,7 +178,7 @@ class ActorExecutor:
         name = extras_of(push).concurrency_group or self._method_groups.get(push.method, DEFAULT_GROUP)
         group = self._groups.get(name)
         if group is None and name == SYSTEM_GROUP:
-            group = self._groups[name] = ThreadGroup(name, 1, self._run_in_thread)
+            group = self._groups[name] = ThreadGroup(self._core, name, 1, self._run_in_thread)
         return group if group is not None else self._groups[DEFAULT_GROUP]
 
     def finish(self, reason: str) -> None:
@@ -423,6 +423,11 @@ class ActorExecutor:
                 hook()
             except Exception:
                 pass
+
+    def stop_groups(self) -> None:
+        """End the threads of a concurrent actor, whose process lives on."""
+        for group in self._groups.values():
+            group.stop()
 
 
 def _ready() -> bool:

@@ -30,6 +30,8 @@ def require_core() -> CoreWorker:
     core = current.core_or_none()
     if core is not None and not core.closed:
         return core
+    if current.in_local_worker():
+        raise exceptions.RaySystemError("This worker has ended.")
     if current.forked:
         raise exceptions.RaySystemError(
             "This process was forked from one that had called init(): it cannot use that session. Call init() in it to "

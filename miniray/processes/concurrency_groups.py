@@ -19,6 +19,11 @@ from miniray.processes import current
 if TYPE_CHECKING:
     import asyncio
 
+    from miniray.processes.core_worker import CoreWorker
+
+#: Seconds that cancelled coroutines have for their ends when an actor ends and its process lives on.
+LAST_WORDS = 0.2
+
 Call = tuple[Address, TaskPush]
 
 
@@ -28,17 +33,21 @@ class Group(Protocol):
     def submit(self, call: Call) -> None:
         """Run a call when there is room (called under the core worker's lock; must not block)."""
 
+    def stop(self) -> None:
+        """End its threads. A process that ends need not do that."""
+
 
 class ThreadGroup:
     """`size` threads that take calls from one queue; they start with the first calls and stay, with their thread-
     locals.
     """
 
-    def __init__(self, name: str, size: int, run: Callable[[Call], None]) -> None:
+    def __init__(self, core: CoreWorker, name: str, size: int, run: Callable[[Call], None]) -> None:
+        self._core = core
         self._name = name
         self._size = size
         self._run = run
-        self._queue: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._idle = 0
 
@@ -50,11 +59,19 @@ class ThreadGroup:
             self._threads.append(thread)
             thread.start()
 
+    def stop(self) -> None:
+        """End the threads, each after the call that it runs."""
+        for _ in self._threads:
+            self._queue.put(None)
+
     def _work(self) -> None:
+        current.enter(self._core)
         while True:
             self._idle += 1
             call = self._queue.get()
             self._idle -= 1
+            if call is None:
+                return
             self._run(call)
             del call
 
@@ -64,6 +81,7 @@ class EventLoopGroup:
 
     def __init__(
         self,
+        core: CoreWorker,
         name: str,
         size: int,
         run: Callable[[Call, EventLoopGroup], Coroutine[Any, Any, None]],
@@ -71,6 +89,9 @@ class EventLoopGroup:
     ) -> None:
         import asyncio  # 40 ms: only async actors pay
 
+        self._core = core
+        self._context = contextvars.Context()
+        self._context.run(current.enter, core)
         self._size = size
         self._run = run
         self._flush = flush
@@ -86,8 +107,11 @@ class EventLoopGroup:
     def _serve(self) -> None:
         import asyncio
 
+        current.enter(self._core)
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
 
     def run_and_wait(self, function: Callable[[], None], context: current.TaskContext | None) -> None:
         """Run a plain function on the loop, and wait; raises what it raises."""
@@ -117,7 +141,7 @@ class EventLoopGroup:
             call = waiting.popleft()
             task_id = call[1].task_id
             # A context of its own: calls do not see each other's variables.
-            task = contextvars.Context().run(self.loop.create_task, self._run(call, self))
+            task = self._context.copy().run(self.loop.create_task, self._run(call, self))
             self._tasks[task_id] = task
             task.add_done_callback(partial(self._done, task_id))
 
@@ -132,6 +156,19 @@ class EventLoopGroup:
     def _flush_now(self) -> None:
         self._flush_scheduled = False
         self._flush()
+
+    def stop(self) -> None:
+        """End the loop, and what runs on it. Not for its own thread."""
+        import asyncio
+
+        async def end() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=LAST_WORDS) if tasks else None
+            self.loop.stop()
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop)
 
     def cancel(self, task_id: bytes) -> None:
         """Cancel a running call."""

@@ -82,6 +82,7 @@ class CoreWorker:
         self.session = session
         self.store_dir = store_dir
         self.pid = os.getpid()
+        self.number = self.pid  #: its own among the core workers of this machine; in local mode no process id
         self.node_ip: str = session.get("node_ip", "127.0.0.1")
         self.lock: Any = threading.RLock()
         self.reactor = Reactor(transport, self.lock, self._handle, self.settle)

@@ -79,7 +79,8 @@ class TaskContext:
         return f"{module}.{name or type(function).__name__}"
 
 
-_core: CoreWorker | None = None
+_core: CoreWorker | None = None  #: the only core worker of this process
+_driver: CoreWorker | None = None  #: of several in this process (local mode), that of the driver
 capturing = False  #: a task of this process has captured its children: where theirs run depends on who calls
 forked = False  #: this process was forked off one that had a session
 core_override: ContextVar[Any] = ContextVar("miniray_core", default=None)
@@ -91,11 +92,35 @@ def core_or_none() -> CoreWorker | None:
     override = core_override.get()
     if override is not None:
         return override  # type: ignore[no-any-return]
-    return _core
+    return _core if _core is not None else _driver
 
 
-def set_core(core: CoreWorker | None) -> None:
-    """Make `core` the core worker of this process."""
-    global _core, forked
-    _core = core
+def set_core(core: CoreWorker | None, *, alone: bool = True) -> None:
+    """Make `core` the core worker of this process; or, if it is not alone here, that of every thread that has no other.
+
+    What looks at `_core` alone, for speed, finds None in local mode, and goes the way that looks at the context.
+    """
+    global _core, _driver, forked
+    _core, _driver = (core, None) if alone else (None, core)
     forked = False
+
+
+def enter(core: CoreWorker) -> None:
+    """This thread (or context) belongs to `core`."""
+    if core is not _core:
+        core_override.set(core)
+
+
+def are_neighbours(one: CoreWorker, other: CoreWorker) -> bool:
+    """Whether both live in this process and session (local mode)."""
+    return _driver is not None and not one.closed and not other.closed and one.head == other.head
+
+
+def is_local() -> bool:
+    """Whether this process is in local mode."""
+    return _driver is not None
+
+
+def in_local_worker() -> bool:
+    """Whether this thread is that of a worker in local mode."""
+    return core_override.get() is not None

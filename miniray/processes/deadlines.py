@@ -8,8 +8,6 @@ returns) is given up: its owner gets the error, and the process is killed.
 
 from __future__ import annotations
 
-import os
-import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -73,4 +71,4 @@ class Deadlines:
         core.flush()
         # Sent is not delivered: an orderly end of the transport flushes it.
         core.transport.close("USER_ERROR: a task ran beyond its timeout_s and could not be interrupted")
-        os.kill(os.getpid(), signal.SIGKILL)
+        self._executor.host.die()

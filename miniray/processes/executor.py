@@ -12,7 +12,6 @@ behind a long task.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections import deque
@@ -29,8 +28,9 @@ from miniray.processes.deadlines import Deadlines
 from miniray.processes.reactor import Waiter
 from miniray.processes.task_environment import TaskEnvironment
 from miniray.processes.task_runner import TaskRunner, WorkerExit, extras_of
+from miniray.processes.worker_host import ProcessHost, WorkerHost
 from miniray.state_machines.task_submission import UNKNOWN, FunctionStats
-from miniray.system import process_title, user_log
+from miniray.system import user_log
 from miniray.system.task_record import TaskRecord
 from miniray.task_errors import cancelled
 
@@ -48,10 +48,17 @@ _perf_counter = time.perf_counter
 
 
 class Executor:
-    """Runs the normal tasks that owners push to this worker."""
+    """Runs the normal tasks that owners push to this worker.
 
-    def __init__(self, core: CoreWorker, output: WorkerOutput) -> None:
+    Args:
+        core: the worker's.
+        output: what relays the worker's output.
+        host: what the worker lives in; a process of its own by default.
+    """
+
+    def __init__(self, core: CoreWorker, output: WorkerOutput, host: WorkerHost | None = None) -> None:
         self._core = core
+        self.host = host if host is not None else ProcessHost()
         self._output = output
         self.queue: deque[tuple[Address, TaskPush]] = deque()
         self._work = Waiter()
@@ -94,7 +101,7 @@ class Executor:
     def run(self) -> str:
         """Run tasks until told to leave; returns the reason."""
         core = self._core
-        signal.signal(signal.SIGINT, self._on_sigint)
+        self.host.serve(self)
         while True:
             with core.lock:
                 if self._exit_reason is not None:
@@ -141,7 +148,7 @@ class Executor:
             self._core.tasks.submission.give_back_idle()
         if self._title and self.running is None:
             self._title = ""
-            process_title.set_title("ray::" + (self.actor.class_name if self.actor is not None else "IDLE"))
+            self.host.show(self.actor.class_name if self.actor is not None else "IDLE")
 
     # -- messages (under the lock) -------------------------------------------------------------------------------------
 
@@ -221,14 +228,14 @@ class Executor:
         if not message.force and running.kind == tasks.NORMAL_TASK:
             # Before its children: it may wait for one, and the error is to be that of the task itself.
             self._interrupting = message.task_id
-            self._interrupt_main_thread()
+            self.host.interrupt()
         if message.recursive:
             self._core.tasks.cancel_children(message.task_id, message.force)
         if message.force:
             self._core.flush()
             self._output.relay()
             self._core.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.host.die()
 
     def on_process_died(self, worker_id: bytes) -> None:
         """An owner is gone: its tasks and what we pinned for it are nobody's any more."""
@@ -238,7 +245,7 @@ class Executor:
     def on_exit(self, sender: bytes, message: control.Exit) -> None:
         """The head wants this worker to leave."""
         if message.force:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.host.die()
         if message.drain:
             self.leave_when_free(message.reason)
         else:
@@ -278,26 +285,22 @@ class Executor:
 
     # -- interrupting --------------------------------------------------------------------------------------------------
 
-    def _interrupt_main_thread(self) -> None:
-        # `interrupt_main` sets a flag that a sleeping system call does not see; a real signal ends the sleep.
-        if hasattr(signal, "pthread_kill"):
-            signal.pthread_kill(self._main_thread, signal.SIGINT)
-        else:
-            import _thread
-
-            _thread.interrupt_main()
-
     def interrupt(self, task_id: bytes) -> None:
         """End the running task from outside (under the lock)."""
         running = self.running
         if running is not None and running.task_id == task_id:
             self._interrupting = task_id
-            self._interrupt_main_thread()
+            self.host.interrupt()
         elif self.actor is not None:
             self.actor.interrupt(task_id)
 
-    def _on_sigint(self, number: int, frame: Any) -> None:
-        if self._interrupting and self._interrupting == self._interruptible:
+    def is_wanted(self) -> bool:
+        """Whether an interrupt that comes now, in the main thread, is meant for the user code that runs there."""
+        return self._interrupting != b"" and self._interrupting == self._interruptible
+
+    def on_sigint(self, number: int, frame: Any) -> None:
+        """SIGINT came, which is how a process is told to give up its task."""
+        if self.is_wanted():
             self._core.reactor._on_sigint(number, frame)
 
     # -- blocking --------------------------------------------------------------------------------------------------
@@ -355,7 +358,7 @@ class Executor:
                 self.actor.contexts[push.task_id] = context
                 if self.actor.placement_group_id:
                     context.enter_group(self.actor.placement_group_id, self.actor.captures_children)
-        if self.actor is None and (push.options or self._environment_set):
+        if self.actor is None and (push.options or self._environment_set) and self.host.own_process:
             self._environment_set = extras.resources is not None or bool(extras.accelerator_ids)
             self._environment.enter(extras)
         self.context = context
@@ -363,7 +366,7 @@ class Executor:
         self._record.begin(push.task_id, push.attempt)
         if push.name != self._title:
             self._title = push.name
-            process_title.set_title("ray::" + push.name)
+            self.host.show(push.name)
         self._output.watch(push.name)
         if extras.timeout:
             self.deadlines.begin(owner, push, extras.timeout)

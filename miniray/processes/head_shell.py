@@ -47,7 +47,7 @@ from miniray.processes.trace import install_trace
 from miniray.system import session as sessions
 from miniray.system.fork_server_connection import ForkServerConnection
 from miniray.system.lifeline import Greeting, is_at_end
-from miniray.system.sockets import ZmqTransport
+from miniray.system.sockets import LoopbackTransport, ZmqTransport
 from miniray.system.task_record import take_record
 
 #: envelopes handled in one turn before the machines are asked
@@ -68,14 +68,7 @@ class Head:
         self.now = time.monotonic()
         self.members: dict[bytes, Member] = {}
         self.dead: OrderedDict[bytes, control.WorkerDied] = OrderedDict()
-        self.transport = ZmqTransport(
-            startup.head_id,
-            startup.socket_dir or None,
-            startup.socket_name,
-            kind="head",
-            version=config.version,
-            token=config.token,
-        )
+        self.transport = self._make_transport()
         self.transport.epoch = startup.epoch
         install_trace(self.transport, "head")
         startup.address = self.transport.address
@@ -89,7 +82,7 @@ class Head:
         self._replies: OrderedDict[tuple[bytes, int], Message] = OrderedDict()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
-        self.starter = WorkerStarter(self, fork_server)
+        self.starter = self._make_starter(fork_server)
         self._wake_read, self._wake_write = os.pipe()
         self.gcs: Gcs = Gcs(self)
         self.memory: Memory = Memory(self)
@@ -135,6 +128,31 @@ class Head:
             SegmentsOrphaned: self.memory.on_orphaned,
         }
 
+    # -- what is different in local mode (`local_head`) --------------------------------------------------------------
+
+    def _make_transport(self) -> ZmqTransport | LoopbackTransport:
+        startup, config = self.startup, self.config
+        return ZmqTransport(
+            startup.head_id,
+            startup.socket_dir or None,
+            startup.socket_name,
+            kind="head",
+            version=config.version,
+            token=config.token,
+        )
+
+    def _make_starter(self, fork_server: ForkServerConnection) -> WorkerStarter:
+        return WorkerStarter(self, fork_server)
+
+    def _listen(self) -> None:
+        """Take the signals, and the calls of those that join."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self.watch(self._wake_read, self._drain_wake)
+        self.watch(self.startup.listener.fileno(), self._accept)
+
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -149,17 +167,16 @@ class Head:
 
     def _open(self) -> None:
         startup = self.startup
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._on_sigterm)
-        os.set_blocking(self._wake_write, False)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        self.watch(self._wake_read, self._drain_wake)
+        self._listen()
         self.watch(self.transport.fileno(), lambda: None)
-        self.watch(startup.listener.fileno(), self._accept)
         self.starter.open()
         self.gcs.open_head_node()
         self.leases.open(startup.prestarted)
-        config = self.config
+        self._announce()
+
+    def _announce(self) -> None:
+        """Tell who started this head, and those who look for one, that it is there."""
+        startup, config = self.startup, self.config
         if config.driver_id:
             driver = Member(config.driver_id, "driver", startup.node_id, time.time())
             self.members[config.driver_id] = driver

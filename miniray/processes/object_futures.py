@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from miniray import exceptions
 from miniray.messages.objects import KIND_ERROR, Payload
+from miniray.processes import current
 from miniray.refs import ObjectRef
 from miniray.state_machines.reference_counter import ObjectEntry
 from miniray.system import user_log
@@ -147,7 +148,7 @@ class ObjectFutures:
     def _callback_thread(self) -> _CallbackThread:
         thread = self._callbacks
         if thread is None:
-            thread = self._callbacks = _CallbackThread()
+            thread = self._callbacks = _CallbackThread(self._core)
         return thread
 
     def close(self) -> None:
@@ -159,9 +160,10 @@ class ObjectFutures:
 class _CallbackThread:
     """Runs the callbacks of futures: user code never runs in the thread that leads."""
 
-    def __init__(self) -> None:
+    def __init__(self, core: CoreWorker) -> None:
         import queue  # only with the first future
 
+        self._core = core
         self._queue: Any = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="miniray-callbacks", daemon=True)
         self._thread.start()
@@ -170,6 +172,7 @@ class _CallbackThread:
         self._queue.put(callback)
 
     def _run(self) -> None:
+        current.enter(self._core)
         while True:
             callback = self._queue.get()
             if callback is None:

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from miniray import exceptions
 from miniray.messages import control, objects
@@ -71,6 +72,7 @@ class ObjectPlane:
         self.waiting = ObjectWaiting(core, self)
         self.futures = ObjectFutures(core, self)
         self._freed_callbacks: dict[bytes, Callable[[], None]] = {}
+        self._strays: WeakKeyDictionary[ObjectRef[Any], ObjectRef[Any]] | None = None
 
     # -- refs ------------------------------------------------------------------------------------------------------
 
@@ -170,9 +172,20 @@ class ObjectPlane:
         if ref._core is not self:
             if ref._core is None:
                 return self._adopt(ref)
+            if isinstance(ref._core, ObjectPlane) and current.are_neighbours(self._core, ref._core._core):
+                return self._borrow_from_neighbour(ref)
             raise ValueError(_EARLIER_SESSION.format(ref))
         entry: ObjectEntry = ref._entry
         return entry
+
+    def _borrow_from_neighbour(self, ref: ObjectRef[Any]) -> ObjectEntry:
+        """A ref of another core worker in this process came without a pickle (local mode: by a global variable)."""
+        if self._strays is None:
+            self._strays = WeakKeyDictionary()
+        mine = self._strays.get(ref)
+        if mine is None:
+            mine = self._strays[ref] = self.restore_out_of_band(ref._id, ref._core.owner_of(ref._entry))  # type: ignore[union-attr]
+        return mine._entry  # type: ignore[no-any-return]
 
     def _adopt(self, ref: ObjectRef[Any]) -> ObjectEntry:
         """A ref that the user made from an id: as good as any other when the object is known here."""
@@ -256,7 +269,9 @@ class ObjectPlane:
                 if self._store is None:
                     from miniray.system.shared_memory import SegmentStore  # 3 ms that most workers never need
 
-                    self._store = SegmentStore(self._core.store_dir, self.quota.reserve, self.quota.release)
+                    self._store = SegmentStore(
+                        self._core.store_dir, self.quota.reserve, self.quota.release, owner=self._core.number
+                    )
                 store = self._store
         return store
 

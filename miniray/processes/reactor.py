@@ -132,7 +132,9 @@ class Reactor:
         self._standby_waiter = Waiter()
         self._standby_thread: threading.Thread | None = None
         self._previous_sigint: Any = None
+        #: The thread that can be interrupted: the main one, or (local mode) the one that runs a worker's tasks.
         self._main_thread = threading.main_thread().ident
+        self._gets_signals = True
         self._main_waiter: Waiter | None = None  #: what the main thread waits for now
         self._vacated: _thread.LockType | None = None
 
@@ -149,7 +151,8 @@ class Reactor:
         me = _thread.get_ident()
         if me != self._main_thread:
             return self._wait(waiter, deadline, me)
-        deferred_handlers.adopt(self)
+        if self._gets_signals:
+            deferred_handlers.adopt(self)
         outer = self._main_waiter
         while True:
             self._main_waiter = waiter  # from here on signals are noted, and handled below
@@ -330,9 +333,11 @@ class Reactor:
 
     # -- the standby thread ----------------------------------------------------------------------------------------
 
-    def start_standby(self) -> None:
-        """Start the thread that serves the inbox while nobody waits."""
-        self._standby_thread = threading.Thread(target=self._stand_by, name="miniray-standby", daemon=True)
+    def start_standby(self, enter: Callable[[], None] | None = None) -> None:
+        """Start the thread that serves the inbox while nobody waits; it calls `enter` first."""
+        self._standby_thread = threading.Thread(
+            target=self._stand_by, args=(enter,), name="miniray-standby", daemon=True
+        )
         self._standby_thread.start()
 
     def _rouse_standby(self) -> None:
@@ -352,7 +357,9 @@ class Reactor:
                 self._urgent = True
                 self._rouse_standby()
 
-    def _stand_by(self) -> None:
+    def _stand_by(self, enter: Callable[[], None] | None) -> None:
+        if enter is not None:
+            enter()
         if hasattr(signal, "pthread_sigmask"):
             # Signals belong to the main thread: a system call interrupted here would only delay them.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGSEGV, signal.SIGPROF})
@@ -388,6 +395,23 @@ class Reactor:
                     self._leave(self._standby_waiter, _thread.get_ident())
 
     # -- signals ---------------------------------------------------------------------------------------------------
+
+    def serve_thread(self, ident: int) -> None:
+        """Not the main thread is the one that is interrupted here, but this one, and not by signals."""
+        self._main_thread = ident
+        self._gets_signals = False
+
+    def interrupt_thread(self) -> None:
+        """Let that thread get KeyboardInterrupt at the end of what it does here: of its wait, at once (under the
+        lock).
+        """
+        if not self.interrupt_pending:
+            self._deferred.append((_keyboard_interrupt, signal.SIGINT))
+            self.interrupt_pending = True
+        waiter = self._main_waiter
+        if waiter is not None:
+            waiter._rouse()
+            self.transport.wake()
 
     def defer_sigint(self) -> None:
         """Install a SIGINT handler that raises KeyboardInterrupt outside critical sections only.
@@ -446,6 +470,18 @@ class Reactor:
             self.interrupt_pending = bool(self._deferred)
 
     # -- the end ---------------------------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """Stop, without waiting for anybody: this thread has nothing to do with those that wait here."""
+        with self.lock:
+            self.closed = True
+            for waiter in list(self._leadership.followers):
+                waiter._rouse()
+            if self._main_waiter is not None:
+                self._main_waiter._rouse()
+            self._rouse_standby()
+            self._standby_waiter.done = True
+        self.transport.wake()
 
     def close(self) -> None:
         """Stop: everybody who waits returns, the standby ends. Only a frame below this one may still read the inbox."""

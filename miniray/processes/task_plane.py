@@ -21,7 +21,7 @@ from miniray.ids import TaskIdGenerator
 from miniray.messages import control, tasks
 from miniray.messages.objects import KIND_ERROR, Payload
 from miniray.messages.tasks import FunctionExport, RefArgument, TaskExtras, TaskPush
-from miniray.processes import current
+from miniray.processes import current, local_objects
 from miniray.refs import ObjectRef
 from miniray.state_machines.actor_submission import ActorCall
 from miniray.state_machines.reference_counter import ObjectEntry
@@ -136,9 +136,12 @@ class TaskPlane:
             found.name = found.name or function.__name__
             return found
         contained: list[Any] = []
-        pickled = pickle_function(
-            function, lambda: f"the {'function' if kind == 'remote function' else 'actor class'} {what}", contained
-        )
+        if current.is_local() and local_objects.belongs_to_a_module(function):
+            pickled = local_objects.pickle_shared(token, function)
+        else:
+            pickled = pickle_function(
+                function, lambda: f"the {'function' if kind == 'remote function' else 'actor class'} {what}", contained
+            )
         if contained:
             self._core.objects.check_out_of_band(contained)
         if len(pickled) > FUNCTION_WARN_SIZE:

@@ -131,12 +131,14 @@ class SegmentStore:
         *,
         pool_limit: int = POOL_LIMIT,
         lock: AbstractContextManager[Any] | None = None,
+        owner: int = 0,
     ) -> None:
         """``directory`` exists, and belongs to this session alone.
 
         ``reserve(bytes)`` is called before memory is taken from the system and may raise ``ObjectStoreFullError``;
         ``release(bytes)`` after it went back. ``pool_limit``: how many bytes of freed memory are kept warm.
-        ``lock`` may be handed in by a runtime whose critical sections also hold signals back.
+        ``lock`` may be handed in by a runtime whose critical sections also hold signals back. ``owner``: the number in
+        the names of its segments, the process id unless several stores live in one process.
         """
         self.directory = directory
         self.pool_limit = pool_limit
@@ -144,6 +146,7 @@ class SegmentStore:
         self._release = release
         self._lock: AbstractContextManager[Any] = threading.Lock() if lock is None else lock
         self._pid = os.getpid()
+        self._owner = owner or self._pid
         self._counter = 0
         self._total = 0  # bytes reserved, and allocated or just about to be
         self._own: dict[str, Segment] = {}  # those with objects in them, and all slabs
@@ -225,7 +228,7 @@ class SegmentStore:
 
     def _next_name(self) -> str:
         self._counter += 1
-        return segment_name(self._pid, self._counter)
+        return segment_name(self._owner, self._counter)
 
     def _from_pool(self, capacity: int) -> Segment | None:
         """The smallest pooled segment that is large enough, and not much too large."""

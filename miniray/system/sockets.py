@@ -318,6 +318,8 @@ class LoopbackTransport:
         self._greeted: set[bytes] = set()
         self._forgotten: set[bytes] = set()
         self._closed = False
+        self._pipe: tuple[int, int] | None = None
+        self._signalled = False
         registry[worker_id] = self
 
     def send(self, peer: Address, messages: list[Message]) -> None:
@@ -331,7 +333,25 @@ class LoopbackTransport:
         if self.trace is not None:
             for message in messages:
                 self.trace("send", peer.worker_id, message)
-        target._queue.put(self._encode(Envelope(self.address.worker_id, self.epoch, messages)))
+        target._put(self._encode(Envelope(self.address.worker_id, self.epoch, messages)))
+
+    def _put(self, frame: bytes) -> None:
+        self._queue.put(frame)
+        pipe = self._pipe
+        # Whoever reads the inbox takes the flag back before it looks into the queue.
+        if pipe is not None and not self._signalled:
+            self._signalled = True
+            os.write(pipe[1], b"x")
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when something may be there: read until `pending` is False before waiting on
+        it.
+        """
+        if self._pipe is None:
+            self._pipe = os.pipe()
+            os.set_blocking(self._pipe[0], False)
+            os.set_blocking(self._pipe[1], False)
+        return self._pipe[0]
 
     def receive(self, timeout: float | None) -> Envelope | None:
         """Wait for the next envelope, at most `timeout` seconds."""
@@ -339,6 +359,13 @@ class LoopbackTransport:
             frame = self._queue.get(timeout=timeout) if timeout != 0 else self._queue.get_nowait()
         except queue.Empty:
             return None
+        return self._open(frame)
+
+    def receive_nowait(self) -> Envelope | None:
+        """The next envelope if one is there."""
+        return self.receive(0)
+
+    def _open(self, frame: bytes) -> Envelope | None:
         if not frame:
             return None
         envelope: Envelope = self._decode(frame)
@@ -349,11 +376,17 @@ class LoopbackTransport:
 
     def pending(self) -> bool:
         """Whether a frame can be received at once."""
+        if self._signalled and self._pipe is not None:
+            self._signalled = False
+            try:
+                os.read(self._pipe[0], 4096)
+            except BlockingIOError:
+                pass  # its writer has not come to that yet
         return not self._queue.empty()
 
     def wake(self) -> None:
         """Make `receive` return."""
-        self._queue.put(_WAKE)
+        self._put(_WAKE)
 
     def forget(self, worker_id: bytes) -> None:
         """The peer is gone: nothing goes there any more."""
@@ -374,4 +407,7 @@ class LoopbackTransport:
                     farewell: list[Message] = [Goodbye(self.address.worker_id, reason)]
                     if self.trace is not None:
                         self.trace("send", worker_id, farewell[0])
-                    target._queue.put(self._encode(Envelope(self.address.worker_id, self.epoch, farewell)))
+                    target._put(self._encode(Envelope(self.address.worker_id, self.epoch, farewell)))
+        pipe, self._pipe = self._pipe, None
+        for descriptor in pipe or ():
+            os.close(descriptor)

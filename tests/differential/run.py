@@ -25,6 +25,7 @@ from .catalog import program_file
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+LOCAL = "miniray local"
 LIMITS = {"ray": 60, "miniray": 30}
 Answer = dict[str, Any]
 
@@ -45,6 +46,11 @@ def python_of(engine: str) -> str:
             raise RuntimeError("real Ray is not installed here; MINIRAY_RAY_PYTHON may name an interpreter that has it")
         return python
     return sys.executable
+
+
+def module_of(engine: str) -> str:
+    """The module that an engine is: "miniray local" is miniray in local mode."""
+    return engine.partition(" ")[0]
 
 
 def environment(engine: str, folder: str) -> dict[str, str]:
@@ -71,6 +77,7 @@ def environment(engine: str, folder: str) -> dict[str, str]:
         "RAY_TMPDIR": folder,
         "MINIRAY_TMPDIR": folder,
         "MINIRAY_STRICT": "1",
+        "MINIRAY_LOCAL_MODE": "1" if engine == LOCAL else "",
         **of_the_suite,
     }
 
@@ -123,7 +130,7 @@ def run_group(
         output = Path(folder, "answers.jsonl")
         output.touch()
         with open(log, "a") if log is not None else tempfile.TemporaryFile("w+") as printed:
-            command = [python_of(engine), str(HERE / "child.py"), "--engine", engine, "--file", name]
+            command = [python_of(engine), str(HERE / "child.py"), "--engine", module_of(engine), "--file", name]
             child = subprocess.Popen(
                 [*command, "--limit", str(limit), "--output", str(output), "--programs", *programs],
                 cwd=ROOT,
@@ -162,7 +169,7 @@ def run_group(
 def main() -> int:
     """Prints the answers as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", choices=["ray", "miniray"], required=True)
+    parser.add_argument("--engine", choices=["ray", "miniray", LOCAL], required=True)
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--log", type=Path, help="what the programs' processes print")
     parser.add_argument("file", metavar="FILE")

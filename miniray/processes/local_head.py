@@ -1,0 +1,173 @@
+"""Local mode: the head in a thread of the driver's process, and workers as threads beside it.
+
+It is the same head. Its inbox is a queue instead of a socket, it takes no signals and nobody can join it, and instead
+of a fork server it starts threads. The end of a worker is known when its thread ends; there are no life lines.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from miniray.messages.objects import Address
+from miniray.messages.startup import HeadConfig
+from miniray.processes.head_members import Member
+from miniray.processes.head_shell import Head
+from miniray.processes.head_startup import Startup
+from miniray.processes.head_workers import WorkerStarter
+from miniray.system import machine
+from miniray.system.session import SessionPaths
+from miniray.system.sockets import LoopbackTransport
+
+if TYPE_CHECKING:
+    from miniray.processes.local_worker import LocalWorker
+
+#: Seconds that threads have to end when the session does.
+THREADS_END_WITHIN = 2.0
+#: No process has a higher number: from here on workers that are none are counted.
+HIGHEST_PID = 1 << 22
+
+
+class LocalStartup(Startup):
+    """What the head is told in local mode: there is nothing to be opened."""
+
+    def __init__(self, config: HeadConfig, paths: SessionPaths) -> None:
+        self.config = config
+        self.paths = paths
+        self.head_id = os.urandom(28)
+        self.node_id = os.urandom(28)
+        self.epoch = 1
+        self.start_time = time.time()
+        self.num_cpus = float(machine.cpu_count()) if config.num_cpus is None else config.num_cpus
+        self.socket_dir = ""
+        self.socket_name = "head"
+        self.lifeline = ""
+        self.address = Address(self.head_id, f"loopback://{self.head_id.hex()}")
+        self.port = 0
+        self.prestarted = []
+
+
+class LocalHead(Head):
+    """The head as a thread. `ready` is set once it can be written to.
+
+    Args:
+        startup: who it is.
+        registry: the transports of this session.
+        make_worker: makes and starts a worker: called with (worker id, node id, its number, what to call at its end).
+        ended: called when the head is at its end.
+    """
+
+    def __init__(
+        self,
+        startup: LocalStartup,
+        registry: dict[bytes, LoopbackTransport],
+        make_worker: Callable[[bytes, bytes, int, Callable[[LocalWorker], None]], LocalWorker],
+        ended: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._make_worker = make_worker
+        self._ended_callback = ended
+        self.local_workers: LocalWorkers
+        self.ready = threading.Event()
+        super().__init__(startup, None)  # type: ignore[arg-type]
+        self.thread = threading.Thread(target=self._serve, name="miniray-head", daemon=True)
+
+    def _make_transport(self) -> Any:
+        return LoopbackTransport(self.startup.head_id, self._registry, kind="head", version=self.config.version)
+
+    def _make_starter(self, fork_server: Any) -> WorkerStarter:
+        self.local_workers = LocalWorkers(self, self._make_worker)
+        return self.local_workers
+
+    def _listen(self) -> None:
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self.watch(self._wake_read, self._drain_wake)
+
+    def _announce(self) -> None:
+        config = self.config
+        self.members[config.driver_id] = Member(config.driver_id, "driver", self.startup.node_id, time.time())
+        self.ready.set()
+
+    def _serve(self) -> None:
+        try:
+            self.run()
+        finally:
+            self._ended_callback()
+
+    def call_from_outside(self, action: Callable[[], None]) -> None:
+        """Let the head's thread do that."""
+        self.local_workers.todo.append(action)
+        try:
+            self.wake()
+        except OSError:
+            pass  # it is at its end
+
+    def _drain_wake(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        todo = self.local_workers.todo
+        while todo:
+            todo.popleft()()
+
+    def close(self) -> None:
+        """Once its thread and all others that may write to it have ended."""
+        self.transport.close(goodbye=False)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+class LocalWorkers(WorkerStarter):
+    """Starts threads, and notices their ends."""
+
+    def __init__(
+        self,
+        head: LocalHead,
+        make_worker: Callable[[bytes, bytes, int, Callable[[LocalWorker], None]], LocalWorker],
+    ) -> None:
+        self._local_head = head
+        self._head = head
+        self._make_worker = make_worker
+        self._number = HIGHEST_PID
+        self.workers: dict[bytes, LocalWorker] = {}
+        self.todo: deque[Callable[[], None]] = deque()
+
+    def open(self) -> None:
+        pass
+
+    def start(self, node_id: bytes, env: dict[str, str]) -> Member:
+        worker_id = os.urandom(28)
+        self._number += 1
+        member = self.expect(worker_id, node_id, "", "")
+        self.workers[worker_id] = self._make_worker(worker_id, node_id, self._number, self._thread_ended)
+        return member
+
+    def kill(self, member: Member) -> None:
+        worker = self.workers.get(member.worker_id)
+        if worker is not None:
+            worker.kill()
+
+    def _thread_ended(self, worker: LocalWorker) -> None:
+        """Called by the worker's thread, or by whoever kills it: then the thread itself may take longer."""
+        self._local_head.call_from_outside(partial(self._settle, worker))
+
+    def _settle(self, worker: LocalWorker) -> None:
+        member = self._head.members.get(worker.worker_id)
+        if member is not None and member.exit_code is None:
+            member.exit_code = worker.exit_code
+            self._head.settle(member)
+
+    def end(self) -> None:
+        """The session ends: kill what has not left, and wait for the threads."""
+        for worker in self.workers.values():
+            worker.kill()
+        deadline = time.monotonic() + THREADS_END_WITHIN
+        for worker in self.workers.values():
+            worker.join(max(0.0, deadline - time.monotonic()))
