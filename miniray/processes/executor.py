@@ -379,6 +379,7 @@ class Executor:
                 self._output.relay(push.name)
                 core.flush()
                 self.leave(leaving.reason)
+            self.events.executed(push, context, _perf_counter() - start, tasks.FINISHED)
             return
         finally:
             self._interruptible = b""

@@ -42,6 +42,8 @@ class Node:
         self.node_id = node_id
         self.row = row
         self.store_limit = store_limit
+        self.start_time = time.time()
+        self.end_time = 0.0
         self.store_used = 0
 
 
@@ -257,13 +259,13 @@ class Gcs:
         self.publisher.remove(worker_id)
         self.durable.feed.remove(worker_id)
         self.tables.stop_waiting(lambda token: token[0] == worker_id)
+        notice = self._head.dead[worker_id]
+        row = member.row()
+        row.update(end_time_ms=int(time.time() * 1000), exit_type=notice.exit_type, exit_detail=notice.detail)
+        self.put(TablePrefix.WORKERS, worker_id, _encode(row))
         if member.kind == "driver":
             self._finish_job(member)
         else:
-            notice = self._head.dead[worker_id]
-            row = member.row()
-            row.update(end_time_ms=int(time.time() * 1000), exit_type=notice.exit_type, exit_detail=notice.detail)
-            self.put(TablePrefix.WORKERS, worker_id, _encode(row))
             if not notice.expected and not member.dismissed and not member.node_died:
                 # The driver looks for last words in the log files.
                 driver = self.jobs.get(member.job_id, {}).get("driver")
@@ -344,6 +346,7 @@ class Gcs:
             head.reply(sender, message.request_id, text, "ValueError")
             return
         node.row["Alive"] = node.row["alive"] = False
+        node.end_time = time.time()
         if message.graceful:
             node.row["DeathReason"], node.row["DeathReasonMessage"] = _DEATH_EXPECTED, "removed"
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from miniray.processes import head_actors, head_placement
+from miniray.processes import head_actors, head_placement, head_states
 from miniray.state_machines.resources import from_units
 
 if TYPE_CHECKING:
@@ -152,6 +152,11 @@ QUERIES: dict[str, Answer] = {
     "workers": _workers,
     "status": _status,
     "publisher": _publisher,
+    "actor_states": head_states.actor_states,
+    "worker_states": head_states.worker_states,
+    "node_states": head_states.node_states,
+    "job_states": head_states.job_states,
+    "runtime_env_states": head_states.runtime_env_states,
     "named_actor": head_actors.query_named,
     "list_named_actors": head_actors.query_names,
     "actor": head_actors.query_actor,

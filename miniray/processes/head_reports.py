@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: seconds that a process may take to tell
 PATIENCE = 1.0
-#: Task events that are kept (Ray's setting, with a smaller default).
-_KEPT = int(os.environ.get("RAY_task_events_max_num_task_in_gcs", "10000"))  # noqa: SIM112 (Ray's name)
+#: Task events that are kept (Ray's setting and default): 20 MB at most.
+_KEPT = int(os.environ.get("RAY_task_events_max_num_task_in_gcs", "100000"))  # noqa: SIM112 (Ray's name)
 #: query -> what the processes are asked for
 REPORTED = {"task_reports": "tasks", "object_reports": "objects", "actor_reports": "actors"}
 _LIMIT = 10_000
@@ -33,10 +33,11 @@ _LIMIT = 10_000
 class _Inquiry:
     """One question that was passed on."""
 
-    def __init__(self, sender: bytes, request_id: int, what: str, waiting: set[bytes]) -> None:
+    def __init__(self, sender: bytes, request_id: int, what: str, events: int | None, waiting: set[bytes]) -> None:
         self.sender = sender
         self.request_id = request_id
         self.what = what
+        self.events = events  #: of the log, at most
         self.waiting = waiting
         self.reports: list[list[Any]] = []
 
@@ -64,7 +65,7 @@ class Reports:
             if member.registered and not member.dead and member.address is not None
         }
         number = next(self._numbers)
-        self._inquiries[number] = _Inquiry(sender, message.request_id, what, asked)
+        self._inquiries[number] = _Inquiry(sender, message.request_id, what, message.arguments.get("events"), asked)
         limit = int(message.arguments.get("limit", _LIMIT))
         for worker_id in asked:
             head.post(worker_id, ReportState(number, what, limit))
@@ -96,7 +97,8 @@ class Reports:
             return
         value: dict[str, Any] = {"reports": inquiry.reports, "missing": list(inquiry.waiting)}
         if inquiry.what == "tasks":
-            value["events"] = self.log.batches()
+            value["events"] = self.log.batches(inquiry.events)
+            value["kept"] = self.log.kept
             value["dropped"] = self.log.dropped
         # Not kept for a repeated request, as other answers are: who asks again is told how it is then.
         self._head.post(inquiry.sender, Reply(inquiry.request_id, value))

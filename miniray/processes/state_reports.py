@@ -115,10 +115,15 @@ class StateReports:
         actors = self._core.actors
         for actor_id, owned in actors.owned.items():
             client = actors.clients.get(actor_id)
-            if client is None or client.state != control.PENDING_CREATION:
+            if client is None or client.error is not None:
                 continue
             push = owned.spec.creation
-            state = PENDING_ARGS_AVAIL if owned.unready else PENDING_NODE_ASSIGNMENT
+            if client.incarnation >= 0:
+                state = "FINISHED"  # its worker, which has told more about it, may have been killed before it did
+            elif client.state != control.PENDING_CREATION:
+                continue
+            else:
+                state = PENDING_ARGS_AVAIL if owned.unready else PENDING_NODE_ASSIGNMENT
             row = self._row(push, state, push.name, push.attempt)
             if owned.spec.name:
                 row.name = f"{owned.spec.name}:{push.name}"
@@ -215,7 +220,8 @@ class StateReports:
 
 def is_handle(object_id: bytes) -> bool:
     """Whether refs to this object are the handles of an actor."""
-    return object_id.startswith(b"\xff" * 8)
+    # The driver's own task is all ones up to its job, and so are the objects that it puts.
+    return object_id.startswith(b"\xff" * 8) and not object_id.startswith(b"\xff" * 20)
 
 
 def reference_type(entry: ObjectEntry) -> str:

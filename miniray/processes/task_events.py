@@ -91,7 +91,8 @@ class TaskEventBuffer:
                 context.error,
             )
         )
-        if len(self._events) >= BATCH:
+        # What failed is mailed at once: the next task here may take the worker with it.
+        if len(self._events) >= BATCH or status == tasks.FAILED:
             with self._core.lock:
                 self.flush()
 

@@ -522,6 +522,13 @@ class TaskPlane:
                     continue
                 if task.retries_left > 0:
                     task.retries_left -= 1
+                self._core.events.failed(
+                    task.push,
+                    self._death_error(message),
+                    function=task.export.name,
+                    attempt=task.attempt,
+                    died=message,
+                )
             # The others had not begun, or their replies were lost: they run again, and it costs them no retry. What has
             # run already is from now on alone at its worker, so that it does not run once more because of others.
             task.alone = task.alone or position <= running

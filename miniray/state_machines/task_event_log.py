@@ -37,6 +37,13 @@ class TaskEventLog(Generic[Batch]):
             self.kept -= oldest
             self.dropped += oldest
 
-    def batches(self) -> list[Batch]:
-        """What is kept, oldest first."""
-        return [batch for _, batch in self._batches]
+    def batches(self, most: int | None = None) -> list[Batch]:
+        """What is kept, oldest first; with `most`: as many of the newest batches as are needed for so many events."""
+        newest: deque[Batch] = deque()
+        left = self.kept if most is None else most
+        for size, batch in reversed(self._batches):
+            if left <= 0:
+                break
+            newest.appendleft(batch)
+            left -= size
+        return list(newest)
