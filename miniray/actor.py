@@ -38,6 +38,7 @@ from miniray.processes import current
 from miniray.processes.actor_executor import ASYNC_CONCURRENCY
 from miniray.processes.auto_init import require_core
 from miniray.processes.task_plane import encode_extras
+from miniray.remote_function import generator_kind
 from miniray.scheduling_options import scheduling
 from miniray.system import pickler, user_log
 
@@ -226,7 +227,7 @@ class ActorMethod:
         extras = decode_extras(method_extras(self._method.info, given) or EMPTY_EXTRAS)
         extras.generator = kind
         extras.generator_backpressure = backpressure
-        return encode_extras(extras), 2 if backpressure > 0 else 1
+        return encode_extras(extras), generator_kind(kind, backpressure)
 
 
 def _handle_state(handle: ActorHandle) -> tuple[bytes, bytes, bytes, str]:

@@ -237,7 +237,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         max_retries,
         scheduling_class,
         b"" if extras == TaskExtras() else encode_extras(extras),
-        0 if not generator else (2 if backpressure > 0 else 1),
+        generator_kind(generator, backpressure),
     )
 
 
@@ -253,6 +253,13 @@ def resolved_num_returns(num_returns: Any, function: Any) -> Any:
     if isinstance(num_returns, str) and not is_generator:
         raise option_table.no_generator(num_returns)
     return num_returns
+
+
+def generator_kind(num_returns: str, backpressure: int) -> int:
+    """`TaskBinding.generator`."""
+    if not num_returns:
+        return 0
+    return 3 if num_returns == "dynamic" else 2 if backpressure > 0 else 1
 
 
 DEFAULT_MAX_RETRIES = 3

@@ -321,6 +321,12 @@ class WatchWorker(Struct, array_like=True, tag=63):
     worker_id: bytes
 
 
+class NodeDied(Struct, array_like=True, tag=77):
+    """Head to everybody: this node is gone, its processes (each has a `WorkerDied` of its own) and its objects."""
+
+    node_id: bytes
+
+
 class Exit(Struct, array_like=True, tag=64):
     """Head (or a worker's owner) to worker: leave; `force`: without finishing, atexit handlers or flush; `drain`: not
     before nobody needs the objects that it owns.

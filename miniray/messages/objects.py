@@ -102,6 +102,15 @@ class SegmentsOrphaned(Struct, array_like=True, tag=7):
     locations: list[Location]
 
 
+class ReportLost(Struct, array_like=True, tag=9):
+    """Borrower (or a worker with an argument) to owner: I did not find the object at this place; send me its value
+    (`ObjectReady`) when it is made again.
+    """
+
+    object_id: bytes
+    location: Location
+
+
 class CancelGet(Struct, array_like=True, tag=8):
     """Borrower to owner: I no longer wait for these objects."""
 

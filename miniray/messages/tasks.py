@@ -31,6 +31,7 @@ class RefArgument(Struct, array_like=True, gc=False):
     key: int | str
     object_id: bytes
     payload: Payload
+    owner: Address | None = None  #: None: who pushes the task
 
 
 class FunctionExport(Struct, array_like=True, tag=20):

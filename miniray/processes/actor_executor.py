@@ -271,7 +271,7 @@ class ActorExecutor:
         try:
             try:
                 context.function = function = self.method(push)
-                args, kwargs = runner.arguments(push)
+                args, kwargs = runner.arguments(owner, push)
                 result = function(*args, **kwargs)
                 del args, kwargs
                 extras = extras_of(push)
@@ -326,7 +326,7 @@ class ActorExecutor:
         try:
             try:
                 context.function = function = self.method(push)
-                args, kwargs = runner.arguments(push)
+                args, kwargs = runner.arguments(owner, push)
                 result = function(*args, **kwargs)
                 del args, kwargs
                 extras = extras_of(push)

@@ -23,7 +23,7 @@ from miniray.messages.objects import Address, Payload
 from miniray.messages.tasks import RefArgument, TaskPush
 from miniray.processes import actor_errors, current
 from miniray.processes.reactor import Waiter
-from miniray.processes.task_plane import Export, cancelled_error
+from miniray.processes.task_plane import GONE, Export, cancelled_error
 from miniray.refs import ObjectRef
 from miniray.state_machines.actor_submission import ActorCall, ActorClient
 from miniray.state_machines.reference_counter import ObjectEntry
@@ -61,6 +61,7 @@ class ActorPlane:
         self.clients: dict[bytes, ActorClient] = {}
         self.calls: dict[bytes, ActorCall] = {}
         self.owned: dict[bytes, OwnedActor] = {}
+        self._held: dict[bytes, list[ActorCall]] = {}  #: calls that are repeated once the actor is back, or dead
         self.next_actor_id = ActorIdGenerator(core.job_id, os.urandom(16))
         core.add_handlers({control.ActorState: self.on_actor_state})
 
@@ -213,11 +214,10 @@ class ActorPlane:
     def _send_creation(self, owned: OwnedActor) -> None:
         filled = []
         for key, entry in owned.refs:
-            payload = entry.payload
-            assert payload is not None
+            payload = entry.payload or GONE
             if payload.location is not None:
                 entry.shared = True
-            filled.append(RefArgument(key, entry.object_id, payload))
+            filled.append(RefArgument(key, entry.object_id, payload, self._core.objects.owner_of(entry)))
         owned.spec.creation.ref_arguments = filled or None
         self._core.post(self._core.head, control.CreateActor(0, owned.spec), True)
 
@@ -279,6 +279,9 @@ class ActorPlane:
                 action()
             if owned is not None:
                 self._unpin_creation(owned)
+        if self._held and message.state in (control.ALIVE, control.DEAD):
+            for call in self._held.pop(message.actor_id, ()):
+                client.submit(call)
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
@@ -341,7 +344,7 @@ class ActorPlane:
                 )
             self.calls[push.task_id] = call
             if generator:
-                core.generators.open(push.task_id, generator == 2)
+                core.generators.open(push.task_id, generator)
             result = []
             for index in range(1, num_returns + 1):
                 entry = objects.counter.own(push.task_id + index.to_bytes(4, "little"))
@@ -377,7 +380,9 @@ class ActorPlane:
             top[id(ref._entry)] = ref._entry
         dependencies += [*top.values(), *inner]
         call.arguments = [(key, ref._entry) for key, ref in refs]
-        waiting = [entry for entry in top.values() if entry.payload is None]
+        self._await_arguments(call, [entry for entry in top.values() if entry.payload is None])
+
+    def _await_arguments(self, call: ActorCall, waiting: list[ObjectEntry]) -> None:
         call.unready = len(waiting)
         if not waiting:
             return
@@ -394,19 +399,26 @@ class ActorPlane:
                 entry.waiters.append(ready)
         self._core.objects.request_values(waiting)
 
+    def run_again(self, call: ActorCall, dead_nodes: set[bytes]) -> None:
+        """A finished call is made once more, since what it had returned was lost; its arguments are pinned already."""
+        call.attempt += 1
+        call.sent = False
+        self.calls[call.push.task_id] = call
+        waiting = {id(entry): entry for _, entry in call.arguments if entry.payload is None}
+        self._await_arguments(call, list(waiting.values()))
+        client = call.client
+        if client.state == control.DEAD or (client.state == control.ALIVE and client.node_id not in dead_nodes):
+            client.submit(call)
+        else:  # it may not be known here yet that the actor is gone, or not whether it comes back
+            self._held.setdefault(client.actor_id, []).append(call)
+
     # -- port of the machine ---------------------------------------------------------------------------------------
 
     def push_call(self, client: ActorClient, call: ActorCall, urgent: bool) -> None:
         """Effect: mail the call to the actor."""
         push = call.push
         if call.arguments:
-            filled = []
-            for key, entry in call.arguments:
-                payload = entry.payload
-                if payload.location is not None:
-                    entry.shared = True
-                filled.append(RefArgument(key, entry.object_id, payload))
-            push.ref_arguments = filled
+            self._core.tasks.fill_arguments(call)
         push.attempt = call.attempt
         self._core.post(client.address, push, urgent)
 
@@ -418,6 +430,7 @@ class ActorPlane:
         core.events.failed(call.push, error, function="", attempt=call.attempt)
         for entry in call.returns:
             core.objects.fail(entry, error)
+        core.objects.recovery.failed(call, error)
         if call.returns and call.returns[0].payload is not None:
             core.generators.ended(call.push.task_id, call.returns[0].payload)
         self._unpin(call)

@@ -24,6 +24,7 @@ from miniray.processes.actor_plane import ActorPlane
 from miniray.processes.generator_plane import GeneratorPlane
 from miniray.processes.head_client import HeadClient
 from miniray.processes.object_plane import ObjectPlane
+from miniray.processes.object_recovery import ObjectRecovery
 from miniray.processes.reactor import Reactor, Waiter
 from miniray.processes.state_reports import StateReports
 from miniray.processes.task_events import TaskEventBuffer
@@ -102,6 +103,7 @@ class CoreWorker:
         self._handlers: dict[type, Callable[[bytes, Any], None]] = {}
         self.head_client = HeadClient(self)
         self.objects = ObjectPlane(self)
+        self.objects.recovery = ObjectRecovery(self)
         self.tasks = TaskPlane(self)
         self.actors = ActorPlane(self)
         self.generators = GeneratorPlane(self)

@@ -437,7 +437,7 @@ class Executor:
             context.function = function
             # From here to the result a cancellation interrupts.
             self._interruptible = push.task_id
-            args, kwargs = runner.arguments(push)
+            args, kwargs = runner.arguments(owner, push)
             result = function(*args, **kwargs)
             extras = extras_of(push)
             if extras.generator:

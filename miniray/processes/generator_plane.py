@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Stream:
     """What the owner knows of one generator task."""
 
-    __slots__ = ("dropped", "items", "limited", "position", "task_id", "total", "waiters", "worker")
+    __slots__ = ("collected", "dropped", "items", "limited", "position", "task_id", "total", "waiters", "worker")
 
     def __init__(self, task_id: bytes, limited: bool) -> None:
         self.task_id = task_id
@@ -36,6 +36,7 @@ class Stream:
         self.total = -1  #: how many there are; -1: not known yet
         self.limited = limited
         self.dropped = False
+        self.collected = False  #: nobody takes items: the task's own return is a collection of their refs ("dynamic")
         self.worker: bytes = b""
         self.waiters: list[Callable[[], None]] = []
 
@@ -52,10 +53,17 @@ class GeneratorPlane:
         self._streams: dict[bytes, Stream] = {}
         core.add_handlers({tasks.GeneratorItem: self.on_item})
 
-    def open(self, task_id: bytes, limited: bool) -> Stream:
-        """A generator task was submitted (under the lock)."""
-        stream = self._streams[task_id] = Stream(task_id, limited)
+    def open(self, task_id: bytes, kind: int) -> Stream:
+        """A generator task was submitted (under the lock); `kind` as in `task_plane.TaskBinding.generator`."""
+        stream = self._streams[task_id] = Stream(task_id, kind == 2)
+        stream.collected = kind == 3
         return stream
+
+    def answered(self, task_id: bytes) -> None:
+        """The task was answered well (under the lock)."""
+        stream = self._streams.get(task_id)
+        if stream is not None and stream.collected:
+            self.drop(stream)  # its return holds the items now
 
     def stream(self, ref: ObjectRef[Any]) -> Stream:
         """The stream of the task whose own return this is."""
@@ -68,10 +76,14 @@ class GeneratorPlane:
         if payload.contained:
             objects.counter.contain_copy(entry, payload.contained)
         entry.payload = payload
+        if payload.location is not None:
+            objects.recovery.item_made(stream.task_id, entry)
         stream.items[index] = entry
 
     def on_item(self, sender: bytes, message: tasks.GeneratorItem) -> None:
         """An item came, or the end."""
+        if message.payload is not None and self._replaces_lost(message.task_id, message.index, message.payload):
+            return
         stream = self._streams.get(message.task_id)
         if stream is None or (stream.dropped and message.total < 0):
             if message.payload is not None:
@@ -88,6 +100,21 @@ class GeneratorPlane:
         if message.total >= 0:
             stream.total = message.total
         self._wake(stream)
+
+    def _replaces_lost(self, task_id: bytes, index: int, payload: Payload) -> bool:
+        """Whether this item of a repeated task takes the place of one that was lost."""
+        objects = self._core.objects
+        if not objects.recovery.remembers:
+            return False
+        entry = objects.entries.get(task_id + (index + 2).to_bytes(4, "little"))
+        if entry is None or entry.payload is not None:
+            return False
+        if payload.contained:
+            objects.counter.contain_copy(entry, payload.contained)
+        objects.fulfil(entry, payload)
+        if payload.location is not None:
+            objects.recovery.item_made(task_id, entry)
+        return True
 
     def _wake(self, stream: Stream) -> None:
         if stream.waiters and stream.ready():

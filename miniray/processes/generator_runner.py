@@ -26,7 +26,9 @@ class GeneratorRun:
         self.owner = owner
         self.push = push
         self.extras = extras
-        self.limit = extras.generator_backpressure
+        self.limit = (
+            extras.generator_backpressure if extras.generator == "streaming" else -1
+        )  # of "dynamic" nobody takes
         self.count = 0
         self.consumed = 0
         self.unlimited = self.limit <= 0

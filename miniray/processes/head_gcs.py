@@ -352,6 +352,11 @@ class Gcs:
         else:
             node.row["DeathReason"], node.row["DeathReasonMessage"] = _DEATH_UNEXPECTED, "removed without notice"
         node.row["Resources"] = {}
+        # First of all: owners are to expect nothing more from its processes, and to take their work elsewhere.
+        for member in head.members.values():
+            if member.node_id != message.node_id:
+                head.post(member.worker_id, control.NodeDied(message.node_id))
+        head.memory.lose_node(message.node_id)
         head.leases.remove_node(message.node_id)
         self.put(TablePrefix.NODE, message.node_id, _encode(node.row))
         head.reply(sender, message.request_id, True)

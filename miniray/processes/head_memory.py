@@ -134,11 +134,14 @@ class Memory:
         """Of what a dead process had reserved, its segments stay on the account until they are freed."""
         node = self._head.gcs.nodes.get(member.node_id)
         if node is not None and member.reserved:
-            from miniray.system.segment import segment_names  # only when there are segments
+            from miniray.system.segment import segment_names, unlink  # only when there are segments
 
             store = self._head.config.store_dir
             left = 0
             for name in segment_names(store, member.pid):
+                if member.node_died:
+                    unlink(store, name)
+                    continue
                 size = _allocated(os.path.join(store, name))
                 if name not in self._orphaned:
                     self._orphaned[name] = (member.node_id, size)
@@ -150,6 +153,15 @@ class Memory:
             waiting.others.discard(member.worker_id)
         if self._waiting:
             self._look_again()
+
+    def lose_node(self, node_id: bytes) -> None:
+        """A node is gone, and with it what its dead processes have left. The living ones follow with their deaths."""
+        from miniray.system.segment import unlink  # only when a node is removed
+
+        for segment, (where, _) in list(self._orphaned.items()):
+            if where == node_id:
+                unlink(self._head.config.store_dir, segment)
+                self._strike(segment)
 
     def _strike(self, segment: str) -> None:
         node_id, accounted = self._orphaned.pop(segment, (b"", 0))

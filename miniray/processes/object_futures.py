@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from miniray import exceptions
 from miniray.messages.objects import KIND_ERROR, Payload
 from miniray.processes import current
+from miniray.processes.object_recovery import CopyGone
 from miniray.refs import ObjectRef
 from miniray.state_machines.reference_counter import ObjectEntry
 from miniray.system import user_log
@@ -59,7 +60,7 @@ class ObjectFutures:
         if payload.kind == KIND_ERROR:
             return from_wire(payload.data)
         try:
-            return self._plane.load(ref._entry)
+            return self._plane.waiting.load(ref._entry)
         except BaseException as error:
             return error
 
@@ -79,7 +80,7 @@ class ObjectFutures:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                value = self._plane.load(ref._entry)
+                value = self._plane.waiting.load(ref._entry)
             except BaseException as error:
                 future.set_exception(error)
             else:
@@ -101,6 +102,10 @@ class ObjectFutures:
                 return
             try:
                 value = self._plane.load(ref._entry)
+            except CopyGone as gone:  # the loop must not block
+                self._plane.recovery.copy_gone(entry, gone.location)
+                self._attach(entry, ready)
+                self._core.reactor.lead_at_once()
             except BaseException as error:
                 if isinstance(error, StopIteration):
                     error = RuntimeError(f"{error!r} cannot be raised into a Future")
@@ -114,18 +119,24 @@ class ObjectFutures:
             except RuntimeError:
                 pass  # the loop was closed: nobody waits any more
 
-        with self._core.lock:
-            if entry.payload is None:
-                if entry.waiters is None:
-                    entry.waiters = [ready]
-                else:
-                    entry.waiters.append(ready)
-                self._plane.request_values([entry])
-        if entry.payload is not None and not future.done():
+        if entry.payload is not None:
             complete()
             return future
+        self._attach(entry, ready)
         self._core.reactor.lead_at_once()
         return future
+
+    def _attach(self, entry: ObjectEntry, waiter: Callable[[ObjectEntry], None]) -> None:
+        """Call `waiter` (under the lock, maybe at once) when the entry is ready."""
+        with self._core.lock:
+            if entry.payload is not None:
+                waiter(entry)
+                return
+            if entry.waiters is None:
+                entry.waiters = [waiter]
+            else:
+                entry.waiters.append(waiter)
+            self._plane.request_values([entry])
 
     def report_unhandled(self, payload: Payload) -> None:
         """Nobody ever looked at the error of a task: say so (in the thread of callbacks). As in Ray, the deaths of

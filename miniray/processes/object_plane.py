@@ -23,6 +23,7 @@ from miniray.processes import current
 from miniray.processes.actor_plane import OwnedActor
 from miniray.processes.memory_quota import MemoryQuota
 from miniray.processes.object_futures import ObjectFutures
+from miniray.processes.object_recovery import CopyGone, ObjectRecovery
 from miniray.processes.object_waiting import ObjectWaiting
 from miniray.refs import ObjectRef
 from miniray.state_machines.reference_counter import ObjectEntry, ReferenceCounter
@@ -71,6 +72,7 @@ class ObjectPlane:
         self.quota = MemoryQuota(core)
         self.waiting = ObjectWaiting(core, self)
         self.futures = ObjectFutures(core, self)
+        self.recovery: ObjectRecovery
         self._freed_callbacks: dict[bytes, Callable[[], None]] = {}
         self._strays: WeakKeyDictionary[ObjectRef[Any], ObjectRef[Any]] | None = None
 
@@ -166,7 +168,19 @@ class ObjectPlane:
 
     def call_site(self, ref: ObjectRef[Any]) -> str:
         """Call sites are not recorded."""
+        return self.site_of(ref._entry)
+
+    def site_of(self, entry: ObjectEntry) -> str:
+        """Where a ref was made."""
         return ""
+
+    def address_of(self, owner: Address | None) -> exceptions.OwnerAddress:
+        """An owner's address as errors name it; None: this process."""
+        core = self._core
+        if owner is None:
+            return exceptions.OwnerAddress(core.node_id, core.worker_id, core.node_ip)
+        dead = core.dead.get(owner.worker_id)
+        return exceptions.OwnerAddress(dead.node_id if dead is not None else b"", owner.worker_id, core.node_ip)
 
     def _check_ref(self, ref: Any) -> ObjectEntry:
         if ref._core is not self:
@@ -282,7 +296,9 @@ class ObjectPlane:
         by_owner: dict[bytes, tuple[Address, list[bytes]]] | None = None
         for entry in entries:
             owner = entry.owner
-            if owner is not None and entry.payload is None and not entry.requested:
+            if entry.lineage is not None and entry.lineage.lost:
+                self.recovery.wanted([entry])
+            elif owner is not None and entry.payload is None and not entry.requested:
                 entry.requested = True
                 if owner.worker_id in self._core.dead:
                     self.owner_lost(entry)
@@ -295,10 +311,15 @@ class ObjectPlane:
                 self._core.post(owner, objects.GetObjects(ids), True)
 
     def load(self, entry: ObjectEntry) -> Any:
-        """The value of a ready entry; raises it when it is an error. Runs user code: never under the lock."""
+        """The value of a ready entry; raises it when it is an error. Runs user code: never under the lock.
+
+        Raises:
+            CopyGone: its segment is not there.
+        """
         entry.accessed = True
         payload = entry.payload
-        assert payload is not None
+        if payload is None:  # lost just now
+            raise CopyGone(entry.object_id.hex(), None)
         if payload.kind == KIND_ERROR:
             assert payload.data is not None
             value = from_wire(payload.data)
@@ -326,8 +347,7 @@ class ObjectPlane:
         try:
             view = self.store.open(location.segment, location.offset, location.size)
         except FileNotFoundError:
-            hex_id = entry.object_id.hex() if entry is not None else ""
-            raise exceptions.ObjectLostError(hex_id, None, "") from None
+            raise CopyGone(entry.object_id.hex() if entry is not None else "", location) from None
         try:
             return deserialize(payload.kind, view)
         except Exception as error:
@@ -376,6 +396,16 @@ class ObjectPlane:
         elif isinstance(entry.producer, OwnedActor):
             self._core.actors.out_of_scope(entry.producer)
 
+    def free_copy(self, entry: ObjectEntry) -> bool:
+        """Effect: only lineage needs this owned object."""
+        payload = entry.payload
+        if payload is None or payload.location is None:
+            return False
+        entry.payload = None
+        self.free_location(payload.location, recyclable=not entry.shared)
+        entry.shared = False
+        return True
+
     def free_location(self, location: Location, recyclable: bool) -> None:
         """Give back a place in shared memory: to this process's own store, or to the process that wrote it."""
         core = self._core
@@ -420,7 +450,7 @@ class ObjectPlane:
         owner = entry.owner
         error: exceptions.RayError
         if owner is not None and owner.worker_id in self._core.dead:
-            error = exceptions.OwnerDiedError(entry.object_id.hex(), None, "")
+            error = exceptions.OwnerDiedError(entry.object_id.hex(), self.address_of(owner), "")
         else:
             error = exceptions.ReferenceCountingAssertionError(entry.object_id.hex(), None, "")
         self.fail(entry, error)
@@ -440,6 +470,10 @@ class ObjectPlane:
             elif entry.payload is not None:
                 self._send_value(peer, entry)
             else:
+                self.recovery.wanted([entry])
+                if entry.payload is not None:  # given up
+                    self._send_value(peer, entry)
+                    continue
                 waiter = _RemoteWaiter(self, peer)
                 if entry.waiters is None:
                     entry.waiters = [waiter]
@@ -468,6 +502,8 @@ class ObjectPlane:
         """A value that we borrow has come."""
         entry = self.entries.get(message.object_id)
         if entry is None or entry.payload is not None:
+            return
+        if self.recovery.dead_nodes and self.recovery.is_stale(entry, message.payload):
             return
         if message.payload.contained:
             self.counter.contain_copy(entry, message.payload.contained)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from miniray import exceptions
 from miniray.messages.objects import KIND_ERROR
+from miniray.processes.object_recovery import CopyGone
 from miniray.processes.reactor import Waiter
 from miniray.refs import ObjectRef, RefGenerator
 from miniray.state_machines.reference_counter import ObjectEntry
@@ -48,11 +49,41 @@ class ObjectWaiting:
         """The value of one ref; see `get`."""
         plane = self._plane
         entry = ref._entry if ref._core is plane else plane._check_ref(ref)
-        if entry.payload is None:
-            self._await_entries([entry], 1, timeout, True)
-            if entry.payload is None:
-                raise _get_timeout([ref], timeout)
-        return self._plane.load(entry)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if entry.payload is not None or self._await_entries([entry], 1, deadline, True):
+            try:
+                return plane.load(entry)
+            except CopyGone as gone:
+                return self._get_again(entry, gone, deadline)
+        raise _get_timeout(timeout)
+
+    def _get_again(self, entry: ObjectEntry, gone: CopyGone, deadline: float | None) -> Any:
+        """The value of an entry whose copy is gone: wait until it is made again, as often as it takes."""
+        while True:
+            self._plane.recovery.copy_gone(entry, gone.location)
+            if not self._await_entries([entry], 1, deadline, True):
+                raise _get_timeout(deadline)
+            try:
+                return self._plane.load(entry)
+            except CopyGone as again:
+                gone = again
+
+    def await_one(self, entry: ObjectEntry) -> None:
+        """Wait until an entry is ready (again).
+
+        Raises:
+            RaySystemError: the session was lost.
+        """
+        while entry.payload is None:
+            if not self._await_entries([entry], 1, None, True):
+                raise exceptions.RaySystemError(self._core.head_lost or "The session was shut down.")
+
+    def load(self, entry: ObjectEntry) -> Any:
+        """The value of a ready entry; waits if it has to be made again. Not for threads that must not block."""
+        try:
+            return self._plane.load(entry)
+        except CopyGone as gone:
+            return self._get_again(entry, gone, None)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
         """The values of these refs, in order.
@@ -66,24 +97,28 @@ class ObjectWaiting:
         """
         plane = self._plane
         entries = [ref._entry if ref._core is plane else plane._check_ref(ref) for ref in refs]
+        deadline = None if timeout is None else time.monotonic() + timeout
         pending = {}
         for entry in entries:
             payload = entry.payload
             if payload is None:
                 pending[id(entry)] = entry
             elif payload.kind == KIND_ERROR:
-                self._plane.load(entry)  # raises at once, whatever else is not ready
+                plane.load(entry)  # raises at once, whatever else is not ready
         if pending:
-            self._await_entries(list(pending.values()), len(pending), timeout, True)
-            failed = None
+            done = self._await_entries(list(pending.values()), len(pending), deadline, True)
             for entry in entries:
-                if entry.payload is None:
-                    failed = entry
-                elif entry.payload.kind == KIND_ERROR:
-                    self._plane.load(entry)
-            if failed is not None:
-                raise _get_timeout(refs, timeout)
-        return [self._plane.load(entry) for entry in entries]
+                if entry.payload is not None and entry.payload.kind == KIND_ERROR:
+                    plane.load(entry)
+            if not done:
+                raise _get_timeout(timeout)
+        values = []
+        for entry in entries:
+            try:
+                values.append(plane.load(entry))
+            except CopyGone as gone:
+                values.append(self._get_again(entry, gone, deadline))
+        return values
 
     def wait(
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
@@ -95,7 +130,8 @@ class ObjectWaiting:
         pending = [entry for entry in entries if entry.payload is None]
         missing = num_returns - (len(entries) - len(pending))
         if missing > 0:
-            self._await_entries(pending, missing, timeout, False)
+            deadline = None if timeout is None else time.monotonic() + timeout
+            self._await_entries(pending, missing, deadline, False)
         return _split(refs, [entry.payload is not None for entry in entries], num_returns)
 
     def _wait_mixed(
@@ -138,7 +174,8 @@ class ObjectWaiting:
             ]
         return _split(refs, done, num_returns)
 
-    def _await_entries(self, entries: list[ObjectEntry], number: int, timeout: float | None, eager: bool) -> None:
+    def _await_entries(self, entries: list[ObjectEntry], number: int, deadline: float | None, eager: bool) -> bool:
+        """Wait until so many of these are ready, or (`eager`) one is an error. False: not in time, or never."""
         core = self._core
         waiter = _Countdown(number, eager)
         callback = waiter.on_ready
@@ -157,15 +194,16 @@ class ObjectWaiting:
             self._plane.request_values(entries)
         try:
             if not waiter.done:
-                core.tasks.wait_in_task(waiter, None if timeout is None else time.monotonic() + timeout)
+                core.tasks.wait_in_task(waiter, deadline)
         finally:
             if not waiter.done or len(entries) > 1:
                 with core.lock:
                     for entry in entries:
-                        if entry.payload is None and entry.waiters:
+                        if entry.payload is None and entry.waiters and callback in entry.waiters:
                             entry.waiters.remove(callback)
         if core.closed and not waiter.done:
             raise exceptions.RaySystemError("The session was shut down while this call waited for an object.")
+        return waiter.remaining <= 0 or (waiter.done and not core.head_lost)
 
 
 def _split(
@@ -184,7 +222,7 @@ def _split(
     return ready, rest
 
 
-def _get_timeout(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> exceptions.GetTimeoutError:
+def _get_timeout(timeout: float | None) -> exceptions.GetTimeoutError:
     return exceptions.GetTimeoutError(
         "Get timed out: some object(s) not ready." if timeout is not None else "Get failed: the session was lost."
     )

@@ -19,7 +19,7 @@ import msgspec
 from miniray import exceptions
 from miniray.ids import TaskIdGenerator
 from miniray.messages import control, tasks
-from miniray.messages.objects import KIND_ERROR, Payload
+from miniray.messages.objects import KIND_ERROR, Location, Payload
 from miniray.messages.tasks import FunctionExport, RefArgument, TaskExtras, TaskPush
 from miniray.processes import current, local_objects
 from miniray.refs import ObjectRef
@@ -50,6 +50,9 @@ BLOCK_GRACE = 0.001
 #: Bytes of a pickled function from which on it is warned about, and refused (Ray's limits).
 FUNCTION_WARN_SIZE = 10**7
 FUNCTION_MAX_SIZE = 10**8
+
+#: The value of an argument that is being made again: a worker that opens it asks its owner.
+GONE = Payload(0, None, Location(b"", ".gone", 0, 1, b""))
 
 _time = time.time
 encode_extras = msgspec.msgpack.Encoder().encode
@@ -90,7 +93,7 @@ class TaskBinding:
         extras: bytes,
         generator: int = 0,
     ) -> None:
-        self.generator = generator  #: 0: none; 1: streaming or dynamic; 2: the same with back-pressure
+        self.generator = generator  #: 0: none; 1: streaming; 2: the same with back-pressure; 3: dynamic
         self.export = export
         self.name = name
         self.what = what  #: "module.function", for error texts
@@ -217,7 +220,7 @@ class TaskPlane:
                 objects.drain()
             self.pending[push.task_id] = task
             if binding.generator:
-                core.generators.open(push.task_id, binding.generator == 2)
+                core.generators.open(push.task_id, binding.generator)
             # Sent first: what follows is done while the worker begins. The reply waits for the lock.
             if not refs and inner is None:
                 self.submission.ready(task)
@@ -273,7 +276,6 @@ class TaskPlane:
 
     def _pin(self, task: PendingTask, refs: list[tuple[int | str, ObjectRef[Any]]], inner: list[ObjectEntry]) -> None:
         """Keep what the arguments refer to until the task is done, and wait for the values of top-level refs."""
-        objects = self._core.objects
         top: dict[int, ObjectEntry] = {}
         for _, ref in refs:
             top[id(ref._entry)] = ref._entry
@@ -282,7 +284,10 @@ class TaskPlane:
             entry.submitted += 1
             entry.accessed = True
         task.arguments = [(key, ref._entry) for key, ref in refs]
-        waiting = [entry for entry in top.values() if entry.payload is None]
+        self._await_arguments(task, [entry for entry in top.values() if entry.payload is None])
+
+    def _await_arguments(self, task: PendingTask, waiting: list[ObjectEntry]) -> None:
+        objects = self._core.objects
         task.unready = len(waiting)
         if not waiting:
             self._arguments_ready(task)
@@ -304,16 +309,32 @@ class TaskPlane:
         self.fill_arguments(task)
         self.submission.ready(task)
 
-    def fill_arguments(self, task: PendingTask) -> None:
+    def run_again(self, task: PendingTask) -> None:
+        """A finished task runs once more, since what it had made was lost; its arguments are pinned already."""
+        task.attempt += 1
+        task.state = WAITING
+        task.lease = None
+        self.pending[task.push.task_id] = task
+        waiting = {id(entry): entry for _, entry in task.arguments if entry.payload is None}
+        self._await_arguments(task, list(waiting.values()))
+
+    def fill_arguments(self, task: PendingTask | ActorCall) -> None:
         """Put the values of ref arguments into the push."""
-        if not task.arguments:
+        arguments = task.arguments
+        if not arguments:
             return
         filled = []
-        for key, entry in task.arguments:
+        for key, entry in arguments:
             payload = entry.payload
-            if payload.location is not None:
+            if payload is None:
+                payload = GONE  # lost just now: the worker will ask for it
+            elif payload.location is not None:
                 entry.shared = True
-            filled.append(RefArgument(key, entry.object_id, payload))
+            filled.append(RefArgument(key, entry.object_id, payload, entry.owner))
+        before = task.push.ref_arguments
+        if before:  # of an earlier attempt: what is small and gone is there only
+            keys = {key for key, _ in arguments}
+            filled += [argument for argument in before if argument.key not in keys]
         task.push.ref_arguments = filled
 
     # -- port of the machine ---------------------------------------------------------------------------------------
@@ -408,15 +429,26 @@ class TaskPlane:
             self._settle_failure(task, exceptions.RaySystemError(message.error))
         else:
             entries = objects.entries
+            shared: list[ObjectEntry] = []
+            fresh: list[tuple[ObjectEntry, Payload]] | None = [] if message.unacknowledged else None
             for wanted, payload in zip(task.returns, message.returns, strict=False):
-                if entries.get(wanted.object_id) is wanted:
+                if entries.get(wanted.object_id) is wanted and wanted.payload is None:
                     objects.fulfil(wanted, payload)
+                    if payload.location is not None:
+                        shared.append(wanted)
+                    if fresh is not None and payload.contained:
+                        fresh.append((wanted, payload))
                 else:
                     objects.discard(payload)
-            if message.unacknowledged:
-                self._acknowledge(sender, task, message)
+            if fresh is not None:
+                self._acknowledge(sender, message.task_id, fresh)
+            recovery = objects.recovery
+            if shared or recovery.remembers:
+                recovery.settled(task, shared, message.returns[0] if message.status != tasks.FINISHED else None)
         if message.returns and message.status != tasks.FINISHED:
             self._core.generators.ended(task.push.task_id, message.returns[0])
+        elif task.push.options:
+            self._core.generators.answered(task.push.task_id)
 
     def _retry(self, task: PendingTask) -> bool:
         if task.cancelled or task.retries_left == 0:
@@ -427,17 +459,16 @@ class TaskPlane:
         self.submission.requeue(task)
         return True
 
-    def _acknowledge(self, sender: bytes, task: PendingTask | ActorCall, message: tasks.TaskReply) -> None:
-        """The returns hold refs which the worker pins: register as their borrower, then let it unpin them."""
+    def _acknowledge(self, sender: bytes, task_id: bytes, returns: list[tuple[ObjectEntry, Payload]]) -> None:
+        """These returns hold refs which the worker pins: register as their borrower, then let it unpin them."""
         counter = self._core.objects.counter
         peer = self._core.peer(sender)
         register: list[ObjectEntry] = []
-        for entry, payload in zip(task.returns, message.returns, strict=False):
-            if payload.contained and counter.objects.get(entry.object_id) is entry:
-                inner = [counter.borrow(item.object_id, item.owner) for item in payload.contained]
-                counter.contain_local(entry, inner)
-                register += inner
-        ticket = (peer, tasks.AcknowledgeReplies([message.task_id]))
+        for entry, payload in returns:
+            inner = [counter.borrow(item.object_id, item.owner) for item in payload.contained or ()]
+            counter.contain_local(entry, inner)
+            register += inner
+        ticket = (peer, tasks.AcknowledgeReplies([task_id]))
         if counter.register(register, None, ticket) and peer is not None:
             self._core.post(peer, ticket[1])
 
@@ -496,6 +527,7 @@ class TaskPlane:
         )
         for entry in task.returns:
             self._core.objects.fail(entry, error)
+        self._core.objects.recovery.failed(task, error)
         if task.returns and task.returns[0].payload is not None:
             self._core.generators.ended(task.push.task_id, task.returns[0].payload)
 

@@ -19,9 +19,10 @@ from miniray import exceptions
 from miniray.ids import TaskID
 from miniray.messages import tasks
 from miniray.messages.objects import KIND_ERROR, Address, Handover, Payload
-from miniray.messages.tasks import FunctionExport, TaskExtras, TaskPush, TaskReply
+from miniray.messages.tasks import FunctionExport, RefArgument, TaskExtras, TaskPush, TaskReply
 from miniray.processes import current
 from miniray.processes.generator_runner import GeneratorRunner
+from miniray.processes.object_recovery import CopyGone
 from miniray.processes.task_events import error_type_of
 from miniray.state_machines.reference_counter import ObjectEntry
 from miniray.system.serialization import serialize
@@ -108,7 +109,7 @@ class TaskRunner:
 
     # -- arguments -------------------------------------------------------------------------------------------------
 
-    def arguments(self, push: TaskPush) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments(self, owner: Address, push: TaskPush) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call.
 
         Raises:
@@ -129,13 +130,26 @@ class TaskRunner:
                     assert argument.payload.data is not None
                     raise ArgumentFailed(from_wire(argument.payload.data))
                 else:
-                    value = values[argument.object_id] = self._argument(argument.payload)
+                    value = values[argument.object_id] = self._ref_argument(argument, owner)
                 if isinstance(argument.key, int):
                     listed[argument.key] = value
                 else:
                     kwargs[argument.key] = value
             args = tuple(listed)
         return args, kwargs
+
+    def _ref_argument(self, argument: RefArgument, owner: Address) -> Any:
+        while True:
+            try:
+                return self._argument(argument.payload)
+            except ArgumentFailed as failed:
+                if not isinstance(failed.error, CopyGone):
+                    raise
+            payload = self._core.objects.recovery.fetch_argument(argument, owner)
+            if payload.kind == KIND_ERROR:
+                assert payload.data is not None
+                raise ArgumentFailed(from_wire(payload.data))
+            argument.payload = payload
 
     def _argument(self, payload: Payload) -> Any:
         try:

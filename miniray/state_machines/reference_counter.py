@@ -38,6 +38,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from miniray.messages.objects import Address, Handover, Payload
+from miniray.state_machines.lineage import Lineage, Link
 
 
 class ObjectEntry:
@@ -48,6 +49,7 @@ class ObjectEntry:
         "borrowers",
         "contained",
         "inner",
+        "lineage",
         "local",
         "object_id",
         "owner",
@@ -77,6 +79,7 @@ class ObjectEntry:
         self.requested = False  #: (borrowed) the value was asked for
         self.accessed = False  #: somebody has looked at the value: its error, if it is one, is not "unhandled"
         self.shared = False  #: its location left this process: its segment must not be recycled
+        self.lineage: Link | None = None  #: (owned) how it can be made again, and what is made from it
 
     def in_use(self) -> bool:
         """Whether anything in this process, or any borrower, holds it."""
@@ -96,6 +99,9 @@ class ReferencePort(Protocol):
 
     def free_value(self, entry: ObjectEntry) -> None:
         """Nobody holds this owned object any more: give back its memory, and stop caring for its task."""
+
+    def free_copy(self, entry: ObjectEntry) -> bool:
+        """Only lineage needs this owned object: give back its shared memory. False: it lies elsewhere, and stays."""
 
     def remove_borrower(self, owner: Address, object_id: bytes) -> None:
         """Tell the owner that this process no longer borrows."""
@@ -120,6 +126,7 @@ class ReferenceCounter:
         self.worker_id = worker_id
         self.port = port
         self.objects: dict[bytes, ObjectEntry] = {}
+        self.lineage = Lineage()
         self._next_ack = 1
         #: ack number -> (entries whose registration is awaited, entry of the copy that contains them or None, ticket)
         self._acks: dict[int, tuple[list[ObjectEntry], ObjectEntry | None, Any]] = {}
@@ -174,9 +181,18 @@ class ReferenceCounter:
             entry = work.pop()
             if entry.in_use() or self.objects.get(entry.object_id) is not entry:
                 continue
+            link = entry.lineage
+            if link is not None and link.needed_by:
+                # What cannot be made again stays, for what is made from it.
+                if link.made_by is not None and entry.payload is not None and self.port.free_copy(entry):
+                    link.lost = True
+                    work += self._let_go(entry)
+                continue
             del self.objects[entry.object_id]
             if entry.owner is None:
                 self.port.free_value(entry)
+                if link is not None:
+                    work += self.lineage.left(entry)
             else:
                 lent = self._borrowed_from.get(entry.owner.worker_id)
                 if lent is not None:
@@ -184,11 +200,27 @@ class ReferenceCounter:
                 if entry.registered:
                     self.port.remove_borrower(entry.owner, entry.object_id)
             if entry.contained:
-                for inner in entry.contained:
-                    inner.inner -= 1
-                    if inner.inner == 0:
-                        work.append(inner)
-                entry.contained = None
+                work += self._let_go(entry)
+
+    def _let_go(self, entry: ObjectEntry) -> list[ObjectEntry]:
+        """The value of an entry is gone, and holds nothing any more. Returns what may be free now."""
+        contained, entry.contained = entry.contained or [], None
+        for inner in contained:
+            inner.inner -= 1
+        return [inner for inner in contained if not inner.inner]
+
+    def value_lost(self, entry: ObjectEntry) -> None:
+        """The value of an entry is gone: there will be another, or an error."""
+        entry.payload = None
+        for inner in self._let_go(entry):
+            self.collect(inner)
+
+    # -- lineage ---------------------------------------------------------------------------------------------------
+
+    def collect_all(self, entries: Iterable[ObjectEntry]) -> None:
+        """Free those that nothing holds."""
+        for entry in entries:
+            self.collect(entry)
 
     # -- values that contain refs ------------------------------------------------------------------------------------
 

@@ -423,6 +423,15 @@ class TaskSubmission:
             task.state = QUEUED
         return lost
 
+    def node_left(self, node_id: bytes) -> None:
+        """A node is gone, its workers with it: nothing more is sent there. What they had comes with `worker_left`."""
+        for lease in list(self.leases.values()):
+            if lease.worker.node_id == node_id:
+                lease.revoked = True
+                self._close(lease)
+                if not lease.in_flight:
+                    self._remove(lease)
+
     def worker_leaving(self, worker_id: bytes) -> list[PendingTask]:
         """A worker said in a reply that it leaves: what has not begun goes elsewhere. Returns what was cancelled."""
         lost = self.worker_left(worker_id)
