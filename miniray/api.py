@@ -9,6 +9,7 @@ import atexit
 import os
 from _thread import RLock  # threading itself is not needed to import miniray
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from miniray import options as option_table
@@ -21,6 +22,7 @@ from miniray.remote_function import RemoteFunction
 if TYPE_CHECKING:
     from miniray.init_context import RayContext, Session
 
+_id_of = attrgetter("_id")
 _session: Session | None = None
 _context: RayContext | None = None
 #: Held while a session is started or ended.
@@ -319,20 +321,25 @@ def wait(
         raise TypeError(f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got {type(ray_waitables)}")
     if timeout is not None and timeout < 0:
         raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout}")
-    for ref in ray_waitables:
-        if not isinstance(ref, (ObjectRef, RefGenerator)):
-            raise TypeError(
-                f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(ref)}"
-            )
     if not ray_waitables:
         return [], []
-    if len(set(ray_waitables)) != len(ray_waitables):
+    only_refs = [*map(type, ray_waitables)].count(ObjectRef) == len(ray_waitables)
+    if only_refs:  # the usual case, without a line of Python per ref
+        distinct = len({*map(_id_of, ray_waitables)})
+    else:
+        for ref in ray_waitables:
+            if not isinstance(ref, (ObjectRef, RefGenerator)):
+                raise TypeError(
+                    f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(ref)}"
+                )
+        distinct = len(set(ray_waitables))
+    if distinct != len(ray_waitables):
         raise ValueError("Wait requires a list of unique ray_waitables.")
     if num_returns <= 0:
         raise ValueError(f"Invalid number of objects to return {num_returns}.")
     if num_returns > len(ray_waitables):
         raise ValueError("num_returns cannot be greater than the number of ray_waitables provided to ray.wait.")
-    return core.objects.waiting.wait(ray_waitables, num_returns, timeout)
+    return core.objects.waiting.wait(ray_waitables, num_returns, timeout, only_refs)
 
 
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:

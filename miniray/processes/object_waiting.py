@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from miniray import exceptions
@@ -20,6 +21,8 @@ from miniray.state_machines.reference_counter import ObjectEntry
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
     from miniray.processes.object_plane import ObjectPlane
+
+_core_of = attrgetter("_core")
 
 
 class _Countdown(Waiter):
@@ -121,18 +124,34 @@ class ObjectWaiting:
         return values
 
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None, only_refs: bool
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        """Split refs into (at most `num_returns` that are ready, the rest), both in the order given."""
-        if any(isinstance(ref, RefGenerator) for ref in refs):
+        """Split refs into (at most `num_returns` that are ready, the rest), both in the order given.
+
+        Args:
+            timeout: seconds; None waits for ever, 0 looks only.
+            only_refs: there is no generator among them.
+        """
+        if not only_refs and any(isinstance(ref, RefGenerator) for ref in refs):
             return self._wait_mixed(refs, num_returns, timeout)
-        entries = [self._plane._check_ref(ref) for ref in refs]
-        pending = [entry for entry in entries if entry.payload is None]
-        missing = num_returns - (len(entries) - len(pending))
-        if missing > 0:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            self._await_entries(pending, missing, deadline, False)
-        return _split(refs, [entry.payload is not None for entry in entries], num_returns)
+        if [*map(_core_of, refs)].count(self._plane) != len(refs):
+            for ref in refs:
+                self._plane._check_ref(ref)
+        found = _first_ready(refs, num_returns)
+        if len(found) < num_returns:
+            pending = [ref._entry for ref in refs if ref._entry.payload is None]
+            missing = num_returns - (len(refs) - len(pending))
+            if missing > 0:
+                deadline = None if timeout is None else time.monotonic() + timeout
+                self._await_entries(pending, missing, deadline, False)
+            found = _first_ready(refs, num_returns)
+        for index in found:
+            refs[index]._entry.accessed = True
+        if len(found) == 1:  # the usual loop over a thousand refs, one by one
+            rest = list(refs)
+            return [rest.pop(found[0])], rest
+        taken = set(found)
+        return [refs[index] for index in found], [ref for index, ref in enumerate(refs) if index not in taken]
 
     def _wait_mixed(
         self, refs: Sequence[Any], num_returns: int, timeout: float | None
@@ -204,6 +223,17 @@ class ObjectWaiting:
         if core.closed and not waiter.done:
             raise exceptions.RaySystemError("The session was shut down while this call waited for an object.")
         return waiter.remaining <= 0 or (waiter.done and not core.head_lost)
+
+
+def _first_ready(refs: Sequence[ObjectRef[Any]], number: int) -> list[int]:
+    """Where the first `number` refs that have a value stand."""
+    found: list[int] = []
+    for index, ref in enumerate(refs):
+        if ref._entry.payload is not None:
+            found.append(index)
+            if len(found) == number:
+                break
+    return found
 
 
 def _split(
