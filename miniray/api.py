@@ -330,7 +330,8 @@ def wait(
         for ref in ray_waitables:
             if not isinstance(ref, (ObjectRef, RefGenerator)):
                 raise TypeError(
-                    f"wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(ref)}"
+                    "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing "
+                    f"{type(ref)}"
                 )
         distinct = len(set(ray_waitables))
     if distinct != len(ray_waitables):
