@@ -64,5 +64,11 @@ class ClientBuilder:
 
 
 def client(address: str | None = None, _deprecation_warn_enabled: bool = True) -> ClientBuilder:
-    """A builder for a connection to `address` ("local" starts a session)."""
+    """A builder for a connection to a session; there is no client server in between.
+
+    Args:
+        address: of a session, or "local" to start one.
+
+    Source: https://docs.ray.io/en/latest/cluster/running-applications/job-submission/ray-client.html
+    """
     return ClientBuilder(address)

@@ -12,15 +12,33 @@ def _refuse(what: str) -> NoReturn:
 
 
 def java_function(class_name: str, function_name: str) -> Any:
-    """NotImplementedError: miniray runs Python only."""
+    """Refuses: miniray runs Python only.
+
+    Raises:
+        NotImplementedError: always.
+
+    Source: https://docs.ray.io/en/latest/ray-core/cross-language.html
+    """
     _refuse(f"the Java function {class_name}.{function_name}")
 
 
 def java_actor_class(class_name: str) -> Any:
-    """NotImplementedError: miniray runs Python only."""
+    """Refuses: miniray runs Python only.
+
+    Raises:
+        NotImplementedError: always.
+
+    Source: https://docs.ray.io/en/latest/ray-core/cross-language.html
+    """
     _refuse(f"the Java class {class_name}")
 
 
 def cpp_function(function_name: str) -> Any:
-    """NotImplementedError: miniray runs Python only."""
+    """Refuses: miniray runs Python only.
+
+    Raises:
+        NotImplementedError: always.
+
+    Source: https://docs.ray.io/en/latest/ray-core/cross-language.html
+    """
     _refuse(f"the C++ function {function_name}")
