@@ -34,6 +34,7 @@ class Member:
     __slots__ = (
         "address",
         "dead",
+        "asked_to_die",
         "dismissed",
         "err_file",
         "exit_code",
@@ -67,6 +68,7 @@ class Member:
         self.out_file = ""
         self.err_file = ""
         self.goodbye: str | None = None  #: the reason it gave when it left in good order
+        self.asked_to_die = False  #: it is to save what was measured in it, and kill itself
         self.dismissed = ""  #: why the head told it to leave
         self.exit_code: int | None = None
         self.orphan = False  #: its fork server is dead: nobody reaps it

@@ -45,6 +45,7 @@ from miniray.processes.head_startup import Startup
 from miniray.processes.head_workers import WorkerStarter
 from miniray.processes.trace import install_trace
 from miniray.system import session as sessions
+from miniray.system import worker_coverage
 from miniray.system.fork_server_connection import ForkServerConnection
 from miniray.system.lifeline import Greeting, is_at_end
 from miniray.system.sockets import LoopbackTransport, ZmqTransport
@@ -54,6 +55,8 @@ from miniray.system.task_record import take_record
 _AT_ONCE = 256
 #: seconds that workers have to leave when the session ends
 GRACE = 0.2
+#: seconds that a worker which is measured has to save, before it is killed
+SAVE_GRACE = 0.5
 _KEPT_REPLIES = 128
 _KEPT_DEAD = 10_000
 
@@ -505,6 +508,12 @@ class Head:
     def kill(self, member: Member, reason: str) -> None:
         """End a worker at once."""
         member.dismissed = member.dismissed or reason
+        if worker_coverage.is_wanted() and member.registered and not member.asked_to_die:
+            # What was measured there is to be saved: it kills itself. Who cannot is killed all the same.
+            member.asked_to_die = True
+            self.post(member.worker_id, control.Exit(reason, force=True))
+            self.call_at(self.now + SAVE_GRACE, lambda: None if member.dead else self.kill(member, reason))
+            return
         if member.orphan:
             # Nobody has reaped it while its life line is open, so the number is still its own.
             if member.pid and member.line is not None:
@@ -533,8 +542,17 @@ class Head:
             if member.kind == "worker":
                 self.dismiss(member, reason, grace=0)
         self._flush()
-        self.call_at(self.now + GRACE, self._finish)
+        if worker_coverage.is_wanted():
+            self.call_at(self.now + GRACE, self._kill_the_rest)
+            self.call_at(self.now + GRACE + SAVE_GRACE, self._finish)
+        else:
+            self.call_at(self.now + GRACE, self._finish)
         self._end_if_empty()
+
+    def _kill_the_rest(self) -> None:
+        for member in list(self.members.values()):
+            if member.kind == "worker":
+                self.kill(member, self.stopping)
 
     def _end_if_empty(self) -> None:
         # A worker that has not registered cannot be told, and has nothing to finish.

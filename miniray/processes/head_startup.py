@@ -11,7 +11,7 @@ import msgspec
 from miniray.messages.objects import Address
 from miniray.messages.startup import ForkServerConfig, HeadConfig, SpawnProcess
 from miniray.processes.worker_config import WorkerConfig
-from miniray.system import lifeline, machine
+from miniray.system import lifeline, machine, worker_coverage
 from miniray.system.session import SessionPaths
 
 _SOCKET_NAME = "head"
@@ -41,6 +41,8 @@ class Startup:
         """What a fork server of this session is told."""
         config = self.config
         preload = [config.worker_target.partition(":")[0], *config.preload]
+        if worker_coverage.is_wanted():
+            preload.append("coverage")
         return ForkServerConfig(preload, config.start_method, config.session_dir, config.store_dir)
 
     def worker(self, worker_id: bytes, node_id: bytes, env: dict[str, str]) -> SpawnProcess:

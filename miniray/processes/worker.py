@@ -22,7 +22,7 @@ from miniray.processes.executor import Executor
 from miniray.processes.trace import install_trace
 from miniray.processes.worker_config import WorkerConfig
 from miniray.processes.worker_output import WorkerOutput
-from miniray.system import lifeline, user_log
+from miniray.system import lifeline, user_log, worker_coverage
 from miniray.system.limits import raise_file_limit
 from miniray.system.sockets import ZmqTransport
 
@@ -73,6 +73,7 @@ def main(payload: bytes) -> None:
 
     def head_gone() -> None:
         # A worker of a dead session has nobody to work for; user code may be running and cannot be waited for.
+        worker_coverage.save()
         os._exit(1)
 
     watcher = lifeline.LifelineWatcher(line, head_gone)
@@ -112,6 +113,7 @@ def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
         from miniray.processes import structured_logging  # imports logging
 
         structured_logging.apply(LoggingConfig.from_dict(config["logging_config"]))
+    worker_coverage.start()
     if config.get("log_to_driver", True):
         output.driver = Address(*row["driver"])
 
@@ -136,5 +138,6 @@ def _leave(core: CoreWorker, watcher: lifeline.LifelineWatcher, reason: str) -> 
             stream.flush()
         except (OSError, ValueError):
             pass
+    worker_coverage.save()
     if threading.active_count() > 1 or reason != "closed":
         os._exit(0)

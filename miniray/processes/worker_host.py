@@ -10,7 +10,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from miniray.system import process_title
+from miniray.system import process_title, worker_coverage
 
 if TYPE_CHECKING:
     from miniray.processes.executor import Executor
@@ -57,6 +57,7 @@ class ProcessHost:
             _thread.interrupt_main()
 
     def die(self) -> None:
+        worker_coverage.save()
         os.kill(os.getpid(), signal.SIGKILL)
 
     def show(self, name: str) -> None:
