@@ -36,6 +36,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--node-name", default="", help="a name for the node")
     parser.add_argument("--namespace", default="", help="namespace of drivers that name none")
     parser.add_argument("--session-dir", "--temp-dir", metavar="DIR", help="where the session's files go")
+    parser.add_argument("--storage", metavar="DIR", help="keep the tables there, also when the session has ended")
     parser.add_argument("--block", action="store_true", help="stay, and end the head when this command is ended")
     for ignored in ("--include-dashboard", "--dashboard-host", "--dashboard-port", "--node-ip-address"):
         parser.add_argument(ignored, help=argparse.SUPPRESS)
@@ -75,6 +76,9 @@ def _add_node(given: argparse.Namespace, units: dict[str, int]) -> int:
 
 
 def _start_head(given: argparse.Namespace) -> int:
+    for info, _ in session.waiting_sessions(given.session_dir):
+        if given.port in (0, info.port) and (paths := session.take_over(info)) is not None:
+            return _take_its_place(given, info, paths)
     capacity = given.object_store_memory or session.LEAST_CAPACITY
     paths = session.create_session(given.session_dir, private=False, capacity=capacity)
     if paths.warning:
@@ -93,7 +97,10 @@ def _start_head(given: argparse.Namespace) -> int:
         port=given.port,
         port_required=bool(given.port),
         namespace=given.namespace,
+        storage=os.path.abspath(given.storage) if given.storage else "",
+        reconnect_s=_reconnect_seconds(),
     )
+    session.write_config(paths, config)
     head = start_head(paths, config)
     try:
         ready = head.wait_ready()
@@ -105,6 +112,36 @@ def _start_head(given: argparse.Namespace) -> int:
     head.lifeline.close()
     address = f"127.0.0.1:{ready.port}"
     print(_WELCOME.format(address=address, directory=paths.directory, pid=head.pid), flush=True)
+    return _stay(head) if given.block else 0
+
+
+def _reconnect_seconds() -> float:
+    """How long drivers and workers wait for another head when this one is gone: Ray's setting."""
+    if not hasattr(os, "fork"):
+        return 0.0
+    text = os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", "60")  # noqa: SIM112 (Ray's name)
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        raise ValueError(f"RAY_gcs_rpc_server_reconnect_timeout_s={text!r} is no number of seconds")
+
+
+def _take_its_place(given: argparse.Namespace, info: session.SessionInfo, paths: session.SessionPaths) -> int:
+    """The head of a session was killed, and its processes wait for another one: be that, as it was configured."""
+    config = session.read_config(paths)
+    config.epoch = info.epoch + 1
+    config.head_id, config.node_id = info.address.worker_id, info.node_id
+    config.port = info.port
+    config.port_required = False
+    head = start_head(paths, config)
+    ready = head.wait_ready()
+    head.lifeline.close()
+    print(
+        f"The head of the session {info.session_name} was gone, and its processes waited for another one: this head "
+        "takes its place, with its settings.\n"
+        + _WELCOME.format(address=f"127.0.0.1:{ready.port}", directory=paths.directory, pid=head.pid),
+        flush=True,
+    )
     return _stay(head) if given.block else 0
 
 

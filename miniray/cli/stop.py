@@ -30,6 +30,12 @@ def run(given: argparse.Namespace) -> int:
     """Carry the command out; the exit code."""
     # A registry file counts only while somebody holds the lock of its session, so the pid is the head's.
     sessions = [info for info in session.running_sessions() if not info.private]
+    waiting = session.waiting_sessions()
+    for _, pid in waiting:
+        _signal(pid, signal.SIGTERM)  # their head is gone already: wait for no other one
+    if waiting and not sessions:
+        print(f"Stopped {len(waiting)} session{'s'[: len(waiting) > 1]} whose head was gone.")
+        return 0
     if not sessions:
         print("Did not find any running head of this user.")
         return 0
@@ -42,6 +48,9 @@ def run(given: argparse.Namespace) -> int:
         _signal(info.pid, signal.SIGKILL)
     left = _wait(left)
     if given.force or left:
+        for info, pid in session.waiting_sessions():
+            if any(info.directory == killed.directory for killed in sessions):
+                _signal(pid, signal.SIGTERM)
         session.sweep()
     stopped = len(sessions) - len(left)
     print(

@@ -9,6 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from miniray.messages.tasks import WorkerAddress
+
 
 class Record(Struct, array_like=True, gc=False):
     """Head to journal: this row was written (`value` None: deleted), the `sequence`-th write of this session.
@@ -36,6 +38,30 @@ class Change(Struct, array_like=True, gc=False):
     namespace: bytes
     key: bytes
     value: bytes | None
+
+
+class ActorRecord(Struct, array_like=True):
+    """Head to journal: where an actor is in its life; its `ActorSpec` stands in another row."""
+
+    state: str
+    incarnation: int
+    process: WorkerAddress | None
+    pid: int
+    node_id: bytes
+    was_alive: bool
+    ending: dict[str, Any] | None
+    restart: bool
+    cause: dict[str, Any] | None
+    error: bytes | None
+
+
+class GroupRecord(Struct, array_like=True):
+    """Head to journal: where the bundles of a placement group are; its `PlacementGroupSpec` goes with it."""
+
+    state: str
+    bundles: list[tuple[bytes, dict[str, list[tuple[int, int]]]]]  #: of each: its node (b"": none), and the devices
+    created_at: float
+    reserved_at: float
 
 
 class Stored(Struct):

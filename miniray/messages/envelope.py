@@ -10,7 +10,7 @@ from typing import Union
 
 from msgspec import Struct
 
-from miniray.messages import control, objects, placement, state, tasks
+from miniray.messages import control, objects, placement, reconnect, state, tasks
 
 Message = Union[
     objects.GetObjects,
@@ -60,6 +60,8 @@ Message = Union[
     control.Published,
     control.PublishedHandled,
     control.WatchTable,
+    reconnect.Rejoin,
+    reconnect.Rejoined,
     control.TableChanges,
     control.ChangesHandled,
     control.StopWatching,

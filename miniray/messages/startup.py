@@ -36,6 +36,9 @@ class HeadConfig(Struct, omit_defaults=True):
     namespace: str = ""
     storage: str = ""  #: a directory for the tables that outlives the session
     reconnect_s: float = 0.0  #: seconds that drivers and workers wait for a new head when this one is gone; 0: none
+    epoch: int = 1  #: counts the heads of this session
+    head_id: bytes = b""  #: of the head whose place this one takes
+    node_id: bytes = b""
     worker_target: str = "miniray.processes.worker:main"  #: what a worker process runs; tests put one of their own
     # Filled in by `start_head`:
     session_dir: str = ""
@@ -69,6 +72,7 @@ class ForkServerConfig(Struct):
     start_method: str
     session_dir: str
     store_dir: str
+    patience: float = 0.0  #: seconds to wait for another head when this one is gone
 
 
 class SpawnProcess(Struct, tag=True, omit_defaults=True):
@@ -98,6 +102,10 @@ class PreloadModules(Struct, tag=True):
     modules: list[str]
 
 
+class EndForkServer(Struct, tag=True):
+    """Head to fork server: the session ends. Kill what is left, and do not wait for another head."""
+
+
 class ProcessStarted(Struct, tag=True):
     """Fork server to head: forked."""
 
@@ -116,5 +124,9 @@ class ProcessExited(Struct, tag=True):
     error: str = ""
 
 
-ToForkServer = SpawnProcess | SignalProcess | PreloadModules
-FromForkServer = ProcessStarted | ProcessExited
+class ChildrenTold(Struct, tag=True):
+    """Fork server to a new head, after `ProcessStarted` for all that run, and the last `ProcessExited`."""
+
+
+ToForkServer = SpawnProcess | SignalProcess | PreloadModules | EndForkServer
+FromForkServer = ProcessStarted | ProcessExited | ChildrenTold

@@ -70,6 +70,7 @@ class ActorExecutor:
         self.captures_children = extras.captures_children
         self.restarted = creation.attempt > 0
         self.instance: Any = None
+        self._constructed = False
         self.is_async = False
         self.ended = False
         self._exiting: dict[bytes, str] = {}  #: coroutine calls that asked for the end, and why
@@ -123,6 +124,17 @@ class ActorExecutor:
         if cls.__repr__ is not object.__repr__:
             self.repr_name = self.safe_repr() or ""
             self._executor.show_as(self.repr_name or self.class_name)
+        self._constructed = True
+
+    @property
+    def is_created(self) -> bool:
+        """Whether `__init__` has returned, and the head was told so (as far as that is known here)."""
+        return self._constructed and self._executor.running is not self._creation
+
+    @property
+    def is_present(self) -> bool:
+        """Whether there is an actor, or is going to be: not after `__init__` raised."""
+        return self._constructed or self._executor.running is self._creation
 
     def _start_groups(self) -> None:
         size = self._max_concurrency

@@ -19,6 +19,7 @@ from miniray import exceptions
 from miniray.ids import ActorIdGenerator, actor_creation_task_id
 from miniray.messages import control, tasks
 from miniray.messages.control import ActorSpec, LeaseSpec
+from miniray.messages.envelope import Message
 from miniray.messages.objects import Address, Payload
 from miniray.messages.tasks import RefArgument, TaskPush
 from miniray.processes import actor_errors, current
@@ -38,12 +39,14 @@ RESTART_NEWS = 1.0
 class OwnedActor:
     """The owner's record of an actor: the producer of its handle object."""
 
-    __slots__ = ("actor_id", "dependencies", "refs", "spec", "unready")
+    __slots__ = ("actor_id", "dependencies", "out_of_scope", "refs", "sent", "spec", "unready")
 
     def __init__(self, actor_id: bytes, spec: ActorSpec) -> None:
         self.actor_id = actor_id
         self.spec = spec
         self.unready = 0
+        self.sent = False  #: the head was told to create it
+        self.out_of_scope = False
         self.dependencies: list[ObjectEntry] = []
         self.refs: list[tuple[int | str, ObjectEntry]] = []
 
@@ -219,6 +222,7 @@ class ActorPlane:
                 entry.shared = True
             filled.append(RefArgument(key, entry.object_id, payload, self._core.objects.owner_of(entry)))
         owned.spec.creation.ref_arguments = filled or None
+        owned.sent = True
         self._core.post(self._core.head, control.CreateActor(0, owned.spec), True)
 
     def _unpin_creation(self, owned: OwnedActor) -> None:
@@ -228,8 +232,26 @@ class ActorPlane:
 
     def out_of_scope(self, owned: OwnedActor) -> None:
         """No handle is left anywhere (under the lock)."""
+        owned.out_of_scope = True
         if not owned.spec.detached and not self._core.head_lost and not self._core.closed:
             self._core.post(self._core.head, control.ActorOutOfScope(owned.actor_id), True)
+
+    def told_again(self) -> list[Message]:
+        """What a new head has to be told: the actors that this process made, and of which it wants to hear (under the
+        lock).
+        """
+        messages: list[Message] = []
+        for actor_id, client in self.clients.items():
+            if client.state == control.DEAD:
+                continue
+            owned = self.owned.get(actor_id)
+            if owned is not None and owned.sent:
+                messages.append(control.CreateActor(0, owned.spec))
+            if owned is None or owned.sent:
+                messages.append(control.WatchActor(actor_id))
+            if owned is not None and owned.out_of_scope:
+                messages.append(control.ActorOutOfScope(actor_id))
+        return messages
 
     # -- watching --------------------------------------------------------------------------------------------------
 

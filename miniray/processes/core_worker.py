@@ -89,6 +89,7 @@ class CoreWorker:
         self.reactor = Reactor(transport, self.lock, self._handle, self.settle)
         self.closed = False
         self.head_lost = ""
+        self.head_away = False  #: it is gone, and another one may come (`head_link`)
         self.leaving: Waiter | None = None  #: the driver has told its head to stop, and waits for that
         self.main_context: Any = None
         self.job_config: dict[str, Any] = {}
@@ -204,6 +205,8 @@ class CoreWorker:
 
     def _handle(self, envelope: Envelope) -> None:
         sender = envelope.sender
+        if envelope.epoch < self.transport.epoch and sender == self.head.worker_id:
+            return  # of a head that is gone: what it granted is not known to the new one
         handlers = self._handlers
         for message in envelope.messages:
             handlers[type(message)](sender, message)

@@ -23,7 +23,7 @@ from miniray.version import __version__
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
     from miniray.processes.driver_output import DriverOutput
-    from miniray.system.lifeline import LifelineWatcher
+    from miniray.processes.head_link import HeadLink
 
 #: Seconds that a shutdown waits for the head to be gone before it is killed.
 SHUTDOWN_TIMEOUT = 5.0
@@ -39,7 +39,7 @@ class DriverSession:
         core: CoreWorker,
         paths: sessions.SessionPaths,
         head: HeadProcess | None,
-        watcher: LifelineWatcher,
+        link: HeadLink,
         output: DriverOutput,
         row: dict[str, Any],
     ) -> None:
@@ -47,7 +47,7 @@ class DriverSession:
         self.paths = paths
         self.head = head
         self.row = row
-        self._watcher = watcher
+        self._link = link
         self._output = output
 
     def disconnect(self, exiting: bool = False) -> None:
@@ -70,7 +70,7 @@ class DriverSession:
             core.close(goodbye=False)
         else:
             core.close("driver exit")
-        self._watcher.close()
+        self._link.close()
         self._output.stop()
         if head is not None:
             if not head.wait_exit(SHUTDOWN_TIMEOUT):
@@ -115,6 +115,7 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     from miniray.messages import control
     from miniray.processes.core_worker import CoreWorker
     from miniray.processes.driver_output import DriverOutput
+    from miniray.processes.head_link import HeadLink
     from miniray.processes.trace import install_trace
     from miniray.system import lifeline
     from miniray.system.limits import raise_file_limit
@@ -163,15 +164,22 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     if job["config"].get("log_to_driver", True):
         core.on_last_words = output.last_words
 
-    def head_gone() -> None:
+    def head_gone(reason: str) -> None:
         core.lose_head(
-            "The head process of this session is gone (it was killed or it crashed), and the session with it. "
+            reason
+            or "The head process of this session is gone (it was killed or it crashed), and the session with it. "
             "Call shutdown() and init() to start another one."
         )
         if head is not None:
             sessions.remove_session(paths.directory, paths.store)
 
-    watcher = lifeline.LifelineWatcher(line, head_gone)
+    link = HeadLink(
+        core,
+        line,
+        session_dir=paths.directory,
+        reconnect_s=info.reconnect_s if info is not None else 0.0,
+        on_lost=head_gone,
+    )
     try:
         registered: control.DriverRegistered = core.head_client.ask(
             lambda number: control.RegisterDriver(
@@ -182,7 +190,7 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
             raise RuntimeError(registered.error)
     except BaseException:
         core.close(goodbye=False)
-        watcher.close()
+        link.close()
         output.stop()
         if head is not None:
             head.kill()
@@ -205,7 +213,7 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     row["node_id"] = registered.node_id.hex()
     current.set_core(core)
     _watch_forks()
-    return DriverSession(core, paths, head, watcher, output, row)
+    return DriverSession(core, paths, head, link, output, row)
 
 
 def head_config_root(config: HeadConfig) -> str | None:

@@ -125,6 +125,10 @@ class Executor:
         """Whether the main thread has nothing to run."""
         return not self.queue and self.running is None
 
+    def is_blocked(self) -> bool:
+        """Whether the task that runs waits for others, and has lent its CPU."""
+        return self._blocked > 0
+
     def relay_output(self, push: TaskPush) -> None:
         """Mail what a call has printed, before its reply (under the lock)."""
         if self._output.dirty:

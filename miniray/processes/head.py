@@ -16,7 +16,12 @@ import msgspec
 from miniray.messages.startup import HeadConfig, HeadFailed
 from miniray.processes.head_startup import Startup
 from miniray.system import process_title
-from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server, fork_server
+from miniray.system.fork_server_connection import (
+    ForkServerConnection,
+    adopt_fork_server,
+    exec_fork_server,
+    fork_server,
+)
 from miniray.system.limits import raise_file_limit
 from miniray.system.process_start import LIFELINE_FD, LOCK_FD
 
@@ -70,12 +75,18 @@ def _read_config(line: socket.socket) -> HeadConfig | None:
 
 def _start_fork_server(startup: Startup) -> ForkServerConnection:
     config = startup.config
+    if config.epoch > 1:
+        waiting = adopt_fork_server(config.session_dir)
+        if waiting is not None:
+            return waiting
     if config.start_method != "fork" or not hasattr(os, "fork"):
         return exec_fork_server(startup.fork_server_config())
     # Shared by this process and all workers, so imported before they part.
     import miniray.system.sockets  # noqa: F401
 
     count = config.prestart if config.prestart >= 0 else min(2, int(startup.num_cpus))
+    if config.epoch > 1:
+        count = 0  # those of the old head come back
     if startup.socket_dir:
         startup.prestarted = [startup.worker(os.urandom(28), startup.node_id, {}) for _ in range(count)]
 

@@ -7,16 +7,19 @@ that is granted gets the class and the creation task from here, answers to here,
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from miniray.messages import control, tasks
+from miniray.messages.durable import ActorRecord
 from miniray.messages.tasks import TaskExtras, TaskReply, WorkerAddress
 from miniray.processes.head_members import Member
 from miniray.state_machines import actor_lifecycle as lifecycle
 from miniray.state_machines import actor_record as record
+from miniray.state_machines import actor_recovery
 from miniray.state_machines import scheduler as scheduling
 from miniray.state_machines.actor_record import Actor
 from miniray.state_machines.resources import from_units
@@ -71,7 +74,7 @@ class Actors:
         if owner not in head.members and actor.spec is spec:
             self._carry_out(self.lifecycle.owner_died(owner))
         existing = None if actor.actor_id == spec.actor_id else named_row(actor)
-        head.reply(sender, message.request_id, existing)
+        head.gcs.durable.reply(sender, message.request_id, existing)
 
     def on_reply(self, sender: bytes, message: TaskReply) -> None:
         """A worker has run a creation task; or an owner could not get its arguments."""
@@ -116,6 +119,26 @@ class Actors:
     def _give_up(self, actor_id: bytes) -> None:
         for watcher in self._early.pop(actor_id, ()):
             self._carry_out(self.lifecycle.watch(watcher, actor_id))
+
+    # -- what an earlier head has done -------------------------------------------------------------------------------
+
+    def restore(self, records: Iterable[tuple[control.ActorSpec, ActorRecord]]) -> None:
+        """Put back what was written down."""
+        for spec, written in records:
+            actor_recovery.restore(self.lifecycle, spec, written)
+
+    def resume(
+        self, told: dict[bytes, tuple[bytes, bool]], addresses: dict[bytes, WorkerAddress], present: set[bytes]
+    ) -> None:
+        """Everybody has told what there is."""
+        head = self._head
+        effects = actor_recovery.resume(self.lifecycle, told, addresses, present, self._demands)
+        for actor in self.lifecycle.actors.values():
+            process = actor.process
+            worker = head.members.get(process.address.worker_id) if process is not None else None
+            if worker is not None:
+                head.leases.adopt_actor(next(self._numbers), actor.spec, worker)
+        self._carry_out(effects)
 
     # -- what the rest of the head tells -----------------------------------------------------------------------------
 
@@ -181,7 +204,8 @@ class Actors:
                 sender, request_id = effect.token
                 head.reply(sender, request_id, True)
             elif isinstance(effect, record.Forgotten):
-                head.gcs.delete(TablePrefix.ACTOR, effect.actor_id)
+                for table in (TablePrefix.ACTOR, TablePrefix.ACTOR_TASK_SPEC, TablePrefix.DIRECT_ACTOR):
+                    head.gcs.delete(table, effect.actor_id)
             else:
                 self._end_process(effect)
 
@@ -235,6 +259,11 @@ class Actors:
         head.post(worker_id, push)
 
     def _put(self, actor: Actor) -> None:
+        gcs = self._head.gcs
+        if gcs.durable.is_open:
+            if actor.process is None and actor.state != control.RESTARTING:
+                gcs.put(TablePrefix.ACTOR_TASK_SPEC, actor.actor_id, _encode(actor.spec))
+            gcs.put(TablePrefix.DIRECT_ACTOR, actor.actor_id, _encode(actor_recovery.record_of(actor)))
         self._head.gcs.put(TablePrefix.ACTOR, actor.actor_id, _encode(row(actor)))
 
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class _Request(Waiter):
-    __slots__ = ("answer", "failure")
+    __slots__ = ("answer", "failure", "message")
 
     def __init__(self) -> None:
         super().__init__()
+        self.message: Message | None = None  #: in case that another head has to be asked
         self.answer: Any = None
         self.failure = ""
 
@@ -46,6 +47,7 @@ class HeadClient:
         self._core = core
         self._numbers = count(1)
         self._requests: dict[int, _Request] = {}
+        self._subscriptions: list[tuple[int, bytes | None]] = []
         self._subscribers: dict[int, list[Callable[[control.Published], None]]] = {}
         self.watches: dict[str, TableWatch] = {}
 
@@ -67,14 +69,14 @@ class HeadClient:
         """Like `request`, but returns the whole answering message."""
         core = self._core
         waiter = _Request()
-        number = next(self._numbers)
-        with core.lock:
-            if core.head_lost or core.closed:
-                raise exceptions.RaySystemError(core.head_lost or "This session was shut down.")
-            self._requests[number] = waiter
-            core.post(core.head, make(number), True)
+        number = self._post(make, waiter)
         try:
-            core.reactor.wait(waiter, None if timeout is None else time.monotonic() + timeout)
+            while True:
+                heads = core.transport.epoch
+                core.reactor.wait(waiter, None if timeout is None else time.monotonic() + timeout)
+                # While there is no head the time stands still: `HeadLink` ends it.
+                if waiter.done or core.closed or not (core.head_away or core.transport.epoch > heads):
+                    break
         finally:
             with core.lock:
                 self._requests.pop(number, None)
@@ -103,18 +105,20 @@ class HeadClient:
         """Send `make(request_id)`; the callback gets the answer, or None if the head is lost, under the lock."""
         self._post(make, _Later(callback))
 
-    def _post(self, make: Callable[[int], Message], waiter: _Request) -> None:
+    def _post(self, make: Callable[[int], Message], waiter: _Request) -> int:
         core = self._core
         number = next(self._numbers)
         with core.lock:
             if core.head_lost or core.closed:
                 raise exceptions.RaySystemError(core.head_lost or "This session was shut down.")
             self._requests[number] = waiter
-            core.post(core.head, make(number), True)
+            waiter.message = make(number)
+            core.post(core.head, waiter.message, True)
+        return number
 
     def on_reply(self, sender: bytes, message: Any) -> None:
         """An answer came."""
-        waiter = self._requests.get(message.request_id)
+        waiter = self._requests.pop(message.request_id, None)
         if waiter is not None:
             waiter.answer = message
             waiter.finish()
@@ -123,6 +127,7 @@ class HeadClient:
         """Call `callback` (under the lock) with every event of the channel."""
         with self._core.lock:
             self._subscribers.setdefault(channel, []).append(callback)
+            self._subscriptions.append((channel, key))
             self._core.post(self._core.head, control.Subscribe(channel, key, True), True)
 
     def watch(self, table: int, **settings: Any) -> TableWatch:
@@ -143,6 +148,15 @@ class HeadClient:
 
     def _handled(self) -> None:
         self._core.post(self._core.head, control.PublishedHandled(), True)
+
+    def told_again(self) -> list[Message]:
+        """What a new head has to be told: who wants to hear what, and what is not answered (under the lock)."""
+        messages: list[Message] = [
+            control.Subscribe(channel, key, True) for channel, key in dict.fromkeys(self._subscriptions)
+        ]
+        messages += [watch.again() for watch in self.watches.values()]
+        messages += [waiter.message for waiter in self._requests.values() if waiter.message is not None]
+        return messages
 
     def fail_all(self, reason: str) -> None:
         """The head is gone: whoever waits for an answer gets an error."""

@@ -157,6 +157,38 @@ class Gcs:
         if self.publisher.acknowledge(sender):
             self._ready.add(sender)
 
+    # -- what an earlier head has written --------------------------------------------------------------------------
+
+    def restore(self, *, same_session: bool) -> None:
+        """Nodes and jobs, from the tables. `same_session`: they go on; else they are over."""
+        for job_id, value in self.tables.scan(TablePrefix.JOB):
+            job = self.jobs[job_id] = msgspec.msgpack.decode(value)
+            self._next_job = max(self._next_job, JobID(job_id).int() + 1)
+            if job["is_dead"]:
+                continue
+            if same_session:
+                self._drivers[job["driver"][0]] = job_id
+            else:
+                job["is_dead"], job["end_time"] = True, time.time()
+                self._put_job(job_id)
+        for key, value in self.tables.scan(TablePrefix.NODE):
+            row = msgspec.msgpack.decode(value)
+            if same_session:
+                self._restore_node(key, row)
+            else:
+                self.delete(TablePrefix.NODE, key)
+        if not same_session:
+            for key, _ in self.tables.scan(TablePrefix.WORKERS):
+                self.delete(TablePrefix.WORKERS, key)
+
+    def _restore_node(self, node_id: bytes, row: dict[str, Any]) -> None:
+        startup, resources = self._head.startup, row["Resources"]
+        row["NodeManagerPort"] = row["ObjectManagerPort"] = startup.port
+        row["RayletSocketName"] = os.path.join(startup.paths.sockets, startup.socket_name)
+        self.nodes[node_id] = Node(node_id, row, int(resources.get("object_store_memory", 0)))
+        if row["Alive"]:
+            self._head.leases.add_node(node_id, to_units(resources), row["Labels"], resources.get("CPU", 0.0))
+
     # -- queries ---------------------------------------------------------------------------------------------------
 
     def on_query(self, sender: bytes, message: control.Query) -> None:
@@ -177,6 +209,12 @@ class Gcs:
     def register_job(self, driver: Member, message: control.RegisterDriver) -> control.DriverRegistered:
         """A driver opens its job."""
         head = self._head
+        known = self.jobs.get(self._drivers.get(driver.worker_id, b""))
+        if known is not None:  # an earlier head has done it, and its answer was lost
+            driver.job_id = known["job_id"]
+            return control.DriverRegistered(
+                message.request_id, known["job_id"], driver.node_id, known["namespace"], self.session()
+            )
         job_id = JobID.from_int(self._next_job).binary()
         self._next_job += 1
         # Without a name a job has a namespace of its own, as in Ray.
@@ -277,6 +315,8 @@ class Gcs:
     def open_head_node(self) -> None:
         """The first node, from the head's configuration."""
         head = self._head
+        if head.startup.node_id in self.nodes:
+            return
         startup, config = head.startup, head.config
         memory, store = machine.default_memory(config.store_dir, config.object_store_memory)
         resources: dict[str, float] = dict(config.resources)

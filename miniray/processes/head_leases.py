@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from miniray.messages import control
+from miniray.messages.reconnect import HeldLease
 from miniray.messages.startup import SpawnProcess
 from miniray.messages.tasks import WorkerAddress
 from miniray.processes.head_members import Member
@@ -105,12 +106,58 @@ class Leases:
             self._changed = True
             self.scheduler.set_blocked(lease, message.blocked)
 
+    # -- what an earlier head has done -------------------------------------------------------------------------------
+
+    def adopt(self, owner: bytes, held: HeldLease, spec: control.LeaseSpec, worker: Member) -> None:
+        """This owner holds a lease on this worker."""
+        lease = self.scheduler.adopt(
+            held.lease_id,
+            owner,
+            held.class_id,
+            spec,
+            worker.node_id,
+            worker.worker_id,
+            self._head.now,
+            devices=held.accelerator_ids,
+        )
+        if lease is not None:
+            kind = (worker.node_id, spec.runtime_env)
+            self.pool.adopt(worker.worker_id, kind, spec.job_id, held.lease_id, self._head.now)
+
+    def adopt_actor(self, class_id: int, spec: control.ActorSpec, worker: Member) -> None:
+        """This actor lives in this worker."""
+        placement = spec.placement
+        lease = self.scheduler.adopt(
+            self._head.startup.epoch << 32 | 1 << 31 | class_id,
+            self._head.startup.head_id,
+            class_id,
+            placement,
+            worker.node_id,
+            worker.worker_id,
+            self._head.now,
+            held=spec.resources,
+        )
+        if lease is not None:
+            kind = (worker.node_id, placement.runtime_env)
+            self.pool.adopt(worker.worker_id, kind, spec.job_id, lease.lease_id, self._head.now)
+
+    def adopt_worker(self, worker: Member, *, blocked: bool) -> None:
+        """This worker is there; whoever holds it has told so before."""
+        if worker.worker_id not in self.pool.workers and not worker.dismissed:
+            kind = (worker.node_id, worker.runtime_env)
+            self.pool.adopt(worker.worker_id, kind, worker.job_id, 0, self._head.now)
+        lease = self.lease_of(worker.worker_id)
+        if lease is not None and blocked:
+            self.scheduler.set_blocked(lease, True)
+
     # -- workers ---------------------------------------------------------------------------------------------------
 
     def on_registered(self, worker: Member) -> None:
         """A worker is ready."""
         self._changed = True
         self.pool.registered(worker.worker_id, self._head.now)
+        pooled = self.pool.workers.get(worker.worker_id)
+        worker.runtime_env = pooled.kind[1] if pooled is not None else ""
 
     def on_leaving(self, worker_id: bytes) -> None:
         """A worker leaves in good order."""
@@ -198,6 +245,8 @@ class Leases:
         """Ask the machines what follows, if anything changed or it is time."""
         now = self._head.now
         if not self._changed and (self.wake_at is None or now < self.wake_at):
+            return
+        if self._head.recovery.is_going_on:
             return
         if self._head.stopping:
             self.wake_at = None

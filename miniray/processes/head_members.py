@@ -39,6 +39,7 @@ class Member:
         "err_file",
         "exit_code",
         "goodbye",
+        "is_child",
         "job_id",
         "kind",
         "line",
@@ -49,6 +50,7 @@ class Member:
         "pid",
         "registered",
         "reserved",
+        "runtime_env",
         "settling",
         "start_time",
         "watchers",
@@ -76,6 +78,8 @@ class Member:
         self.settling = False
         self.dead = False
         self.watchers: set[bytes] = set()
+        self.is_child = False  #: of the fork server of an earlier head
+        self.runtime_env = ""
         self.reserved = 0  #: bytes of the object store
 
     def died(self) -> WorkerDied:
@@ -127,6 +131,7 @@ class Member:
             "alive": not self.dead,
             "start_time_ms": int(self.start_time * 1000),
             "log_files": [self.out_file, self.err_file],
+            "runtime_env": self.runtime_env,
         }
 
     def log_tail(self) -> str:

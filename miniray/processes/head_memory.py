@@ -116,6 +116,13 @@ class Memory:
             if node is not None:
                 self._refuse(waiting.sender, waiting.message, node)
 
+    def adopt(self, member: Member, reserved: int) -> None:
+        """A process has reserved so much with an earlier head."""
+        node = self._head.gcs.nodes.get(member.node_id)
+        if node is not None:
+            node.store_used += reserved
+            member.reserved = reserved
+
     def on_release(self, sender: bytes, message: control.ReleaseMemory) -> None:
         """So many bytes go back."""
         member = self._head.members.get(sender)

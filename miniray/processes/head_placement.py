@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from miniray.messages import placement as messages
+from miniray.messages.durable import GroupRecord
 from miniray.state_machines import placement as machine
 from miniray.state_machines import scheduler as scheduling
 from miniray.state_machines.placement import Group
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from miniray.processes.head_shell import Head
 
 _encode = msgspec.msgpack.encode
+_decode_kept = msgspec.msgpack.Decoder(tuple[messages.PlacementGroupSpec, GroupRecord]).decode
 #: what Ray's table shows as a resource of each bundle, so that tasks which need nothing are tied to it
 _BUNDLE_UNITS = 1000 * UNIT
 
@@ -45,17 +47,30 @@ class Placement:
             return
         head.leases.changed()
         self.carry_out(effects)
-        head.reply(sender, message.request_id, True)
+        head.gcs.durable.reply(sender, message.request_id, True)
 
     def on_remove(self, sender: bytes, message: messages.RemovePlacementGroup) -> None:
         """Somebody ends a group."""
         self.remove(message.group_id)
-        self._head.reply(sender, message.request_id, True)
+        self._head.gcs.durable.reply(sender, message.request_id, True)
 
     def on_wait(self, sender: bytes, message: messages.WaitPlacementGroup) -> None:
         """Somebody wants to know when it is reserved."""
         self._head.leases.schedule()  # it may have been made a moment ago
         self.carry_out(self.groups.wait(message.group_id, (sender, message.request_id)))
+
+    def restore(self) -> None:
+        """Put back the groups of an earlier head, from the tables. (Its nodes are there again already.)"""
+        head = self._head
+        for group_id, value in head.gcs.tables.scan(TablePrefix.PLACEMENT_GROUP_SCHEDULE):
+            spec, record = _decode_kept(value)
+            self.groups.restore(spec, record, head.now)
+            if spec.creator:
+                self._creators.add(spec.creator)
+            job = head.gcs.jobs.get(spec.job_id)
+            if not spec.detached and not spec.creator and (job is None or job["is_dead"]):
+                self.remove(group_id)
+        head.leases.changed()
 
     # -- what the rest of the head tells -----------------------------------------------------------------------------
 
@@ -100,11 +115,15 @@ class Placement:
             if isinstance(effect, machine.GroupChanged):
                 group = effect.group
                 head.gcs.put(TablePrefix.PLACEMENT_GROUP, group.group_id, _encode(row(group)))
+                if head.gcs.durable.is_open:
+                    kept = _encode((group.spec, machine.record_of(group)))
+                    head.gcs.put(TablePrefix.PLACEMENT_GROUP_SCHEDULE, group.group_id, kept)
             elif isinstance(effect, machine.GroupSettled):
                 for sender, request_id in effect.tokens:
                     head.reply(sender, request_id, effect.reserved)
             else:
                 head.gcs.delete(TablePrefix.PLACEMENT_GROUP, effect.group_id)
+                head.gcs.delete(TablePrefix.PLACEMENT_GROUP_SCHEDULE, effect.group_id)
 
 
 def row(group: Group) -> dict[str, Any]:

@@ -33,13 +33,16 @@ import msgspec
 from miniray.messages import control, placement, state, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address, SegmentsOrphaned
+from miniray.messages.reconnect import Rejoin
 from miniray.messages.startup import HeadReady
 from miniray.processes.head_actors import Actors
+from miniray.processes.head_durable import storage_of
 from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
 from miniray.processes.head_memory import Memory
 from miniray.processes.head_placement import Placement
+from miniray.processes.head_recovery import Recovery
 from miniray.processes.head_reports import Reports
 from miniray.processes.head_startup import Startup
 from miniray.processes.head_workers import WorkerStarter
@@ -58,6 +61,8 @@ GRACE = 0.2
 #: seconds that a worker which is measured has to save, before it is killed
 SAVE_GRACE = 0.5
 _KEPT_REPLIES = 128
+#: ... when requests may be sent again that an earlier head has answered
+_KEPT_AFTER_A_RESTART = 2000
 _KEPT_DEAD = 10_000
 
 
@@ -82,6 +87,7 @@ class Head:
         self._outbox: dict[bytes, list[Message]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
+        self._kept_replies = _KEPT_REPLIES if config.epoch == 1 else _KEPT_AFTER_A_RESTART
         self._replies: OrderedDict[tuple[bytes, int], Message] = OrderedDict()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
@@ -93,12 +99,14 @@ class Head:
         self.leases: Leases = Leases(self)
         self.placement: Placement = Placement(self)
         self.actors: Actors = Actors(self, NODE_IP)
+        self.recovery = Recovery(self)
         self._messages: dict[type, Callable[[bytes, Any], None]] = {
             control.Hello: self._on_hello,
             control.Goodbye: self._on_goodbye,
             control.RegisterDriver: self._on_register_driver,
             control.RegisterWorker: self._on_register_worker,
-            control.WatchWorker: self._on_watch,
+            control.WatchWorker: self.on_watch,
+            Rejoin: self.recovery.on_rejoin,
             control.StopSession: self._on_stop,
             control.LeaseDemand: self.leases.on_demand,
             control.ReturnLease: self.leases.on_return,
@@ -173,6 +181,7 @@ class Head:
         self._listen()
         self.watch(self.transport.fileno(), lambda: None)
         self.starter.open()
+        self._open_tables()
         self.gcs.open_head_node()
         self.leases.open(startup.prestarted)
         self._announce()
@@ -204,6 +213,23 @@ class Head:
         elif not config.driver_id:
             startup.line.close()
 
+    def _open_tables(self) -> None:
+        """The durable path, where there is to be one, and what an earlier head has left there."""
+        config = self.config
+        if not config.reconnect_s and not config.storage:
+            return
+        stored = None
+        if config.epoch > 1 or config.storage:
+            from miniray.system.durable_log import load  # for a head that has a past
+
+            stored = load(storage_of(config.session_dir, config.storage))
+        if stored is not None:
+            self.gcs.tables.restore(stored.rows, stored.sequence)
+            self.gcs.durable.open(stored)
+            self.recovery.begin(stored, same_session=config.epoch > 1)
+        else:
+            self.gcs.durable.open()
+
     def session_info(self) -> sessions.SessionInfo:
         """What the registry file says."""
         startup, config = self.startup, self.config
@@ -222,6 +248,7 @@ class Head:
             start_time=startup.start_time,
             transport=config.transport,
             node_id=startup.node_id,
+            reconnect_s=config.reconnect_s,
         )
 
     def _turn(self) -> None:
@@ -321,10 +348,14 @@ class Head:
 
     def answer(self, worker_id: bytes, request_id: int, message: Message) -> None:
         """Answer a request, and keep the answer in case that it is asked again."""
-        self._replies[(worker_id, request_id)] = message
-        if len(self._replies) > _KEPT_REPLIES:
-            self._replies.popitem(last=False)
+        self.keep_answer(worker_id, request_id, message)
         self.post(worker_id, message)
+
+    def keep_answer(self, worker_id: bytes, request_id: int, message: Message) -> None:
+        """This was answered; the next one who asks gets the same."""
+        self._replies[(worker_id, request_id)] = message
+        if len(self._replies) > self._kept_replies:
+            self._replies.popitem(last=False)
 
     def _flush(self) -> None:
         if self._outbox:
@@ -368,7 +399,7 @@ class Head:
         driver.pid = message.pid
         driver.address = self._peers.get(sender)
         driver.registered = True
-        self.answer(sender, message.request_id, self.gcs.register_job(driver, message))
+        self.gcs.durable.answer(sender, message.request_id, self.gcs.register_job(driver, message))
 
     def _on_register_worker(self, sender: bytes, message: control.RegisterWorker) -> None:
         worker = self.members.get(sender)
@@ -386,7 +417,8 @@ class Head:
         self.leases.on_registered(worker)
         self.gcs.put_worker(worker)
 
-    def _on_watch(self, sender: bytes, message: control.WatchWorker) -> None:
+    def on_watch(self, sender: bytes, message: control.WatchWorker) -> None:
+        """Somebody wants to know when a process dies."""
         member = self.members.get(message.worker_id)
         if member is not None and not member.dead:
             member.watchers.add(sender)

@@ -24,16 +24,17 @@ class Startup:
         self.config = config
         self.line = line
         self.paths = SessionPaths(config.session_name, config.session_dir, config.store_dir, config.token)
-        self.head_id = os.urandom(28)
-        self.node_id = os.urandom(28)
-        self.epoch = 1
+        self.head_id = config.head_id or os.urandom(28)
+        self.node_id = config.node_id or os.urandom(28)
+        self.epoch = config.epoch
         self.start_time = time.time()
         self.num_cpus = float(machine.cpu_count()) if config.num_cpus is None else config.num_cpus
         self.socket_dir = self.paths.sockets if config.transport == "ipc" else ""
-        endpoint = f"ipc://{os.path.join(self.socket_dir, _SOCKET_NAME)}" if self.socket_dir else ""
+        # A new head does not take the address of the old one: what was meant for that must not reach it.
+        self.socket_name = _SOCKET_NAME if self.epoch == 1 else f"{_SOCKET_NAME}{self.epoch}"
+        endpoint = f"ipc://{os.path.join(self.socket_dir, self.socket_name)}" if self.socket_dir else ""
         self.address = Address(self.head_id, endpoint)
-        self.socket_name = _SOCKET_NAME
-        self.listener, self.lifeline = lifeline.listen(self.socket_dir or None)
+        self.listener, self.lifeline = lifeline.listen(self.socket_dir or None, self.epoch)
         self.port_holder, self.port = _own_port(config)
         self.prestarted: list[SpawnProcess] = []
 
@@ -43,7 +44,7 @@ class Startup:
         preload = [config.worker_target.partition(":")[0], *config.preload]
         if worker_coverage.is_wanted():
             preload.append("coverage")
-        return ForkServerConfig(preload, config.start_method, config.session_dir, config.store_dir)
+        return ForkServerConfig(preload, config.start_method, config.session_dir, config.store_dir, config.reconnect_s)
 
     def worker(self, worker_id: bytes, node_id: bytes, env: dict[str, str]) -> SpawnProcess:
         """How to start a worker with this id."""
@@ -69,6 +70,7 @@ class Startup:
             out_file=out,
             err_file=err,
             env=env,
+            reconnect_s=config.reconnect_s,
         )
         payload = msgspec.msgpack.encode(worker)
         return SpawnProcess(worker_id, config.worker_target, payload, "ray::IDLE", out, err, env)

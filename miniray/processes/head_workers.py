@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from miniray.messages.startup import ProcessExited, ProcessStarted, SignalProcess
+from miniray.messages.startup import ChildrenTold, EndForkServer, ProcessExited, ProcessStarted, SignalProcess
 from miniray.processes.head_members import Member
 from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
 
@@ -32,12 +32,18 @@ class WorkerStarter:
         self._server = server
         self._deaths: list[float] = []
 
+    @property
+    def server_is_new(self) -> bool:
+        """Whether this head has started it, and not an earlier one."""
+        return self._server.is_child
+
     def open(self) -> None:
         """Listen to it."""
         self._head.watch(self._server.fileno(), self._on_readable)
 
     def end(self) -> None:
         """Hang up, which makes it kill its children, and wait until it has."""
+        self._server.send(EndForkServer())
         self._server.close()
         self._server.wait()
 
@@ -65,6 +71,11 @@ class WorkerStarter:
             self._replace()
             return
         for message in messages:
+            if isinstance(message, ChildrenTold):
+                self._head.recovery.children_told()
+                continue
+            if isinstance(message, ProcessStarted) and self._head.recovery.is_going_on:
+                self._head.recovery.child(message.key, message.pid)
             member = self._head.members.get(message.key)
             if member is None:
                 continue
@@ -82,10 +93,11 @@ class WorkerStarter:
         head = self._head
         head.unwatch(self._server.fileno())
         # It hung up, so it is dying. It is our child and not reaped yet, so the number is its own.
-        try:
-            os.kill(self._server.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        if self._server.is_child:
+            try:
+                os.kill(self._server.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self.end()
         if head.stopping:
             return

@@ -22,6 +22,7 @@ class MemoryQuota:
     def __init__(self, core: CoreWorker) -> None:
         self._core = core
         self._left = 0
+        self.reserved = 0  #: bytes that the head has lent to this process
         self._lock = threading.Lock()
 
     def reserve(self, size: int) -> None:
@@ -61,11 +62,14 @@ class MemoryQuota:
     def _ask(self, size: int, patient: bool) -> None:
         core = self._core
         core.head_client.request(lambda number: control.ReserveMemory(number, core.node_id, size, patient))
+        with self._lock:
+            self.reserved += size
 
     def give_all_back(self) -> None:
         """Others need memory: return what is reserved and not used (under the core worker's lock)."""
         with self._lock:
             left, self._left = self._left, 0
+            self.reserved -= left
         self._core.post(self._core.head, control.ReleaseMemory(self._core.node_id, left, True), True)
 
     def release(self, size: int) -> None:
@@ -77,6 +81,7 @@ class MemoryQuota:
                 return
             surplus += CHUNK
             self._left -= surplus
+            self.reserved -= surplus
         core = self._core
         with core.lock:
             if not core.closed and not core.head_lost:

@@ -358,14 +358,22 @@ class TaskPlane:
 
     def demand(self, scheduling_class: SchedulingClass, count: int) -> None:
         """Effect: tell the head how many more leases are wanted."""
+        self._core.post(self._core.head, self._demand(scheduling_class, count), True)
+
+    def _demand(self, scheduling_class: SchedulingClass, count: int) -> control.LeaseDemand:
         spec = None if scheduling_class.spec_sent else scheduling_class.spec
         scheduling_class.spec_sent = True
         depth = scheduling_class.queue[0].push.depth if scheduling_class.queue else 0
-        self._core.post(
-            self._core.head,
-            control.LeaseDemand(scheduling_class.class_id, spec, count, depth, self._core.node_id),
-            True,
-        )
+        return control.LeaseDemand(scheduling_class.class_id, spec, count, depth, self._core.node_id)
+
+    def told_again(self) -> list[control.LeaseDemand]:
+        """What a new head has to be told: what is wanted, and of which kind (under the lock)."""
+        messages = []
+        for scheduling_class in self.submission.classes.values():
+            scheduling_class.spec_sent = False
+            if scheduling_class.demanded:
+                messages.append(self._demand(scheduling_class, scheduling_class.demanded))
+        return messages
 
     def return_lease(self, lease: Lease) -> None:
         """Effect: give the worker back."""

@@ -19,6 +19,7 @@ from miniray.messages.objects import Address
 from miniray.processes import current
 from miniray.processes.core_worker import CoreWorker
 from miniray.processes.executor import Executor
+from miniray.processes.head_link import HeadLink
 from miniray.processes.trace import install_trace
 from miniray.processes.worker_config import WorkerConfig
 from miniray.processes.worker_output import WorkerOutput
@@ -71,19 +72,19 @@ def main(payload: bytes) -> None:
     core.reactor.on_idle = executor.idle
     executor.runner.adopt_job = lambda job_id: _adopt_job(core, output, job_id)
 
-    def head_gone() -> None:
+    def head_gone(reason: str) -> None:
         # A worker of a dead session has nobody to work for; user code may be running and cannot be waited for.
         worker_coverage.save()
         os._exit(1)
 
-    watcher = lifeline.LifelineWatcher(line, head_gone)
+    link = HeadLink(core, line, session_dir=config.session_dir, reconnect_s=config.reconnect_s, on_lost=head_gone)
     core.reactor.start_standby()
     core.post_to_head(control.RegisterWorker(core.address, os.getpid(), config.node_id))
     reason = executor.run()
     with core.lock:
         output.finish()
         executor.events.flush()
-    _leave(core, watcher, reason)
+    _leave(core, link, reason)
 
 
 def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
@@ -118,7 +119,7 @@ def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
         output.driver = Address(*row["driver"])
 
 
-def _leave(core: CoreWorker, watcher: lifeline.LifelineWatcher, reason: str) -> None:
+def _leave(core: CoreWorker, link: HeadLink, reason: str) -> None:
     """An orderly end: objects stay behind for the node, everybody is told, threads of the user are not waited for."""
     import atexit
 
@@ -132,7 +133,7 @@ def _leave(core: CoreWorker, watcher: lifeline.LifelineWatcher, reason: str) -> 
     if store is not None:
         store.hand_over()
     core.close(reason)
-    watcher.close()
+    link.close()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -28,4 +28,5 @@ class WorkerConfig(Struct, frozen=True):
     out_file: str  #: file descriptors 1 and 2 are these already
     err_file: str
     node_ip: str = "127.0.0.1"
+    reconnect_s: float = 0.0  #: seconds to wait for another head when this one is gone
     env: dict[str, str] = {}  #: set in os.environ already

@@ -27,6 +27,7 @@ from typing import Any, Union
 
 from msgspec import Struct, field
 
+from miniray.messages.durable import GroupRecord
 from miniray.messages.placement import PlacementGroupSpec
 from miniray.state_machines.bundle_placement import Free, place
 from miniray.state_machines.node_choice import Candidate, Term, parse_selector
@@ -103,6 +104,15 @@ class Group(Struct, eq=False):
         return [bundle for bundle in self.bundles if bundle.pool is None]
 
 
+def record_of(group: Group) -> GroupRecord:
+    """What is written down of a group besides its `PlacementGroupSpec`."""
+    bundles = [
+        (bundle.node.node_id if bundle.node is not None else b"", bundle.taken.devices if bundle.taken else {})
+        for bundle in group.bundles
+    ]
+    return GroupRecord(group.state, bundles, group.created_at, group.reserved_at)
+
+
 class GroupChanged(Struct):
     """Write the group's row again."""
 
@@ -163,6 +173,29 @@ class PlacementGroups:
         if spec.name:
             self._names[name] = group
         return group, [GroupChanged(group)]
+
+    def restore(self, spec: PlacementGroupSpec, record: GroupRecord, now: float) -> None:
+        """Put back a group of an earlier head. Bundles whose nodes are gone are missing."""
+        group, _ = self.create(spec, now)
+        group.created_at = record.created_at
+        if record.state == REMOVED:
+            self.remove(spec.group_id)
+            return
+        for bundle, (node_id, devices) in zip(group.bundles, record.bundles, strict=True):
+            node = self._nodes.get(node_id)
+            if node is not None:
+                bundle.node = node
+                ids = {name: [str(number) for number, _ in parts] for name, parts in devices.items()}
+                bundle.taken = node.resources.adopt(bundle.resources, ids)
+                bundle.taken.devices = devices
+                self._make_pool(group, bundle)
+        if not group.missing():
+            self._step(group, RESERVED)
+            group.progress = FINISHED
+            group.reserved_at = record.reserved_at
+            del self.waiting[spec.group_id]
+        elif record.state != PENDING:
+            group.state = RESCHEDULING
 
     def wait(self, group_id: bytes, token: Any) -> list[Effect]:
         """Somebody wants to know when it is reserved."""
@@ -293,15 +326,19 @@ class PlacementGroups:
             bundle.taken = node.resources.take(bundle.resources)
             done.append(bundle)
         for bundle in done:
-            assert bundle.node is not None and bundle.taken is not None
-            bundle.pool = Candidate(
-                bundle.node.node_id,
-                NodeResources(bundle.resources, bundle.taken.devices),
-                bundle.node.labels,
-                0,
-                group.group_id + bundle.index.to_bytes(4, "little"),
-            )
+            self._make_pool(group, bundle)
         return True
+
+    @staticmethod
+    def _make_pool(group: Group, bundle: Bundle) -> None:
+        assert bundle.node is not None and bundle.taken is not None
+        bundle.pool = Candidate(
+            bundle.node.node_id,
+            NodeResources(bundle.resources, bundle.taken.devices),
+            bundle.node.labels,
+            0,
+            group.group_id + bundle.index.to_bytes(4, "little"),
+        )
 
     def _step(self, group: Group, event: str) -> None:
         """The only place where a state changes."""

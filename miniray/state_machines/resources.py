@@ -104,6 +104,21 @@ class NodeResources:
                 allocation.devices[name] = chosen
         return allocation
 
+    def adopt(self, demand: Mapping[str, int], devices: Mapping[str, list[str]] | None = None) -> Allocation:
+        """Take what an earlier head has given already, whether it fits or not; `devices`: which ones those were."""
+        self.version += 1
+        allocation = Allocation({name: quantity for name, quantity in demand.items() if quantity > 0})
+        for name, quantity in allocation.resources.items():
+            self.available[name] = self.available.get(name, 0) - quantity
+            numbers = [int(number) for number in (devices or {}).get(name, ()) if number.isdigit()]
+            if name in self._devices and numbers:
+                each = min(quantity, UNIT)
+                chosen = [(number, each) for number in numbers if number < len(self._devices[name])]
+                for number, units in chosen:
+                    self._devices[name][number] -= units
+                allocation.devices[name] = chosen
+        return allocation
+
     def give_back(self, allocation: Allocation) -> None:
         """Put back what `take` took."""
         self.version += 1

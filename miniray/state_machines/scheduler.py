@@ -321,6 +321,44 @@ class Scheduler:
             self._drop(claim)
         return lease
 
+    def adopt(
+        self,
+        lease_id: int,
+        owner: bytes,
+        class_id: int,
+        spec: LeaseSpec,
+        node_id: bytes,
+        worker_id: bytes,
+        now: float,
+        *,
+        held: dict[str, int] | None = None,
+        devices: dict[str, list[str]] | None = None,
+    ) -> Lease | None:
+        """A lease that an earlier head has granted is in force. None: its node or its placement group is gone."""
+        demand = spec.resources if held is None else held
+        group = self.groups.groups.get(spec.placement_group_id)
+        if group is not None:
+            # Which bundle of several it was in is not known: one that has room for it.
+            pools = [pool for pool in group.pools(spec.bundle_index) if pool.node_id == node_id]
+        else:
+            pools = [self.nodes[node_id]] if node_id in self.nodes and not spec.placement_group_id else []
+        if not pools or lease_id in self.leases:
+            return None
+        pool = next((pool for pool in pools if pool.resources.fits(demand)), pools[0])
+        if (owner, class_id) not in self.claims:
+            self.demand(owner, class_id, spec, 0, now, held=held)
+        claim = self.claims[owner, class_id]
+        taken = pool.resources.adopt(demand, devices)
+        lease = Lease(lease_id, claim, pool, taken, now, worker_id=worker_id, revocable=held is None)
+        self.leases[lease_id] = lease
+        claim.leases += 1
+        self._count_running(lease, 1)
+        return lease
+
+    def number_leases_from(self, first: int) -> None:
+        """Those of an earlier head keep their numbers."""
+        self._numbers = counter(first)
+
     def set_blocked(self, lease: Lease, blocked: bool) -> None:
         """The worker of this lease waits in `get`, or goes on. Actors keep what they hold, as in Ray."""
         if lease.blocked == blocked or lease.claim.held is not None:

@@ -158,6 +158,14 @@ class WorkerPool:
         """The process that `Start` asked for has this id."""
         self.workers[worker_id] = Worker(worker_id, kind, STARTING, now)
 
+    def adopt(self, worker_id: bytes, kind: Kind, job_id: bytes, lease_id: int, now: float) -> None:
+        """A worker that an earlier head has started; `lease_id` 0: it is idle."""
+        worker = self.workers[worker_id] = Worker(worker_id, kind, LEASED, now)
+        worker.job_id = job_id
+        worker.lease_id = lease_id
+        if not lease_id:
+            self._to_idle(worker, now)
+
     def registered(self, worker_id: bytes, now: float) -> bool:
         """A worker is ready. False: unknown, or registered before."""
         worker = self.workers.get(worker_id)

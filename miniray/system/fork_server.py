@@ -14,6 +14,9 @@ Rules
   worker, as in Ray.
 * One JSON line per message on a socket pair (`messages.startup`). Its end of file is the head's death: all children
   are killed with their process groups, and then `on_death` removes the session's directories.
+* In a session that may outlive its head, that comes `patience` seconds later: meanwhile a new head may connect to the
+  socket ``forks`` in the session's directory. It is told of all children, and goes on where the old one was. The lock
+  on the file ``patience`` keeps others from sweeping the session as long as somebody waits.
 * With start method "spawn" the same process execs a fresh interpreter for every worker instead, for platforms and
   programs that do not survive a fork. What `multiprocessing` has for that imports the user's ``__main__``.
 """
@@ -25,12 +28,15 @@ import select
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from miniray.messages.startup import (
+    ChildrenTold,
+    EndForkServer,
     ForkServerConfig,
     FromForkServer,
     ProcessExited,
@@ -42,9 +48,13 @@ from miniray.messages.startup import (
 from miniray.system import blas_threads, process_title
 from miniray.system.limits import raise_file_limit
 from miniray.system.session import remove_session
+from miniray.system.waiting_room import WaitingRoom
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
+
+#: ends of children that a new head is told of
+_KEPT_EXITS = 1000
 
 _decode_request = msgspec.json.Decoder(ToForkServer).decode
 _encode = msgspec.json.Encoder().encode
@@ -58,12 +68,21 @@ class ForkServer:
         preload: modules to import, after those that hold the targets; missing ones are skipped.
         start_method: "fork" or "spawn".
         on_death: called when the head is gone and all children are dead.
+        waiting_room: where a new head may find it when this one is gone; None: nobody will come.
     """
 
     def __init__(
-        self, connection: socket.socket, preload: list[str], start_method: str, on_death: Callable[[], None]
+        self,
+        connection: socket.socket,
+        preload: list[str],
+        start_method: str,
+        on_death: Callable[[], None],
+        waiting_room: WaitingRoom | None = None,
     ) -> None:
         self._connection = connection
+        self._waiting_room = waiting_room
+        self._exited: deque[ProcessExited] = deque(maxlen=_KEPT_EXITS)
+        self._ending = False
         self._preload = preload
         self._fork = start_method == "fork"
         self._on_death = on_death
@@ -87,24 +106,50 @@ class ForkServer:
         self._import(self._preload)
         for request in first:
             self._start(request)
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
         try:
-            while self._step(poll):
-                pass
+            while True:
+                poll = select.poll()
+                poll.register(self._connection, select.POLLIN)
+                poll.register(self._wake_read, select.POLLIN)
+                while self._step(poll):
+                    pass
+                if self._ending or not self._await_head():
+                    break
         finally:
             self._kill_children()
             self._on_death()
 
+    def _await_head(self) -> bool:
+        """The head is gone: wait for the next one. False: none came in time."""
+        room = self._waiting_room
+        if room is None:
+            return False
+        signal.signal(signal.SIGTERM, lambda number, frame: setattr(self, "_ending", True))
+        connection = room.wait(self._wake_read, self._reap_and_drain, lambda: self._ending)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if connection is None:
+            return False
+        self._connection.close()
+        self._connection = connection
+        self._buffer = b""
+        for key, pid in self._pids.items():
+            self._report(ProcessStarted(key, pid))
+        for message in self._exited:
+            self._report(message)
+        self._report(ChildrenTold())
+        return True
+
+    def _reap_and_drain(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        self._reap()
+
     def _step(self, poll: select.poll) -> bool:
         for fd, _ in poll.poll():
             if fd == self._wake_read:
-                try:
-                    os.read(self._wake_read, 4096)
-                except BlockingIOError:
-                    pass
-                self._reap()
+                self._reap_and_drain()
             else:
                 try:
                     data = self._connection.recv(1 << 16)
@@ -115,7 +160,7 @@ class ForkServer:
                 *lines, self._buffer = (self._buffer + data).split(b"\n")
                 for line in lines:
                     self._handle(_decode_request(line))
-        return True
+        return not self._ending
 
     def _handle(self, request: ToForkServer) -> None:
         if isinstance(request, SpawnProcess):
@@ -125,6 +170,8 @@ class ForkServer:
             if pid is not None:
                 # Not reaped yet, so the number cannot be somebody else's.
                 os.kill(pid, request.signal)
+        elif isinstance(request, EndForkServer):
+            self._ending = True
         else:
             self._import(request.modules)
 
@@ -188,6 +235,8 @@ class ForkServer:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for fd in (self._connection.detach(), self._wake_read, self._wake_write):
             os.close(fd)
+        if self._waiting_room is not None:
+            self._waiting_room.close()
         for process in self._processes.values():
             # The pipes between this process's siblings and the fork server.
             for fd in getattr(getattr(process._popen, "finalizer", None), "_args", ()):  # type: ignore[attr-defined]
@@ -223,7 +272,9 @@ class ForkServer:
             key = self._keys.pop(pid, None)
             if key is not None:
                 del self._pids[key]
-                self._report(ProcessExited(key, pid, os.waitstatus_to_exitcode(status)))
+                exited = ProcessExited(key, pid, os.waitstatus_to_exitcode(status))
+                self._exited.append(exited)
+                self._report(exited)
 
     def _report(self, message: FromForkServer) -> None:
         try:
@@ -301,7 +352,13 @@ def main() -> None:
             return
         line += byte
     config = msgspec.json.decode(line, type=ForkServerConfig)
-    ForkServer(connection, config.preload, config.start_method, end_of(config)).serve([])
+    room = waiting_room_of(config)
+    ForkServer(connection, config.preload, config.start_method, end_of(config), room).serve([])
+
+
+def waiting_room_of(config: ForkServerConfig) -> WaitingRoom | None:
+    """Where this fork server waits for another head, if it is to."""
+    return WaitingRoom(config.session_dir, config.patience) if config.patience else None
 
 
 def end_of(config: ForkServerConfig) -> Callable[[], None]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 
 import msgspec
 
 from miniray.messages.startup import ForkServerConfig, FromForkServer, SpawnProcess, ToForkServer
-from miniray.system.fork_server import ForkServer, end_of
+from miniray.system.fork_server import ForkServer, end_of, waiting_room_of
 from miniray.system.process_start import python_command, spawn
+from miniray.system.waiting_room import find_fork_server, who_waits
 
 _decode = msgspec.json.Decoder(FromForkServer).decode
 _encode = msgspec.json.Encoder().encode
+#: seconds that a fork server which is no child of this process has to end
+_ADOPTED_ENDS_WITHIN = 3.0
 
 
 class ForkServerConnection:
@@ -23,9 +27,10 @@ class ForkServerConnection:
     when a few hundred requests are on their way.
     """
 
-    def __init__(self, connection: socket.socket, pid: int) -> None:
+    def __init__(self, connection: socket.socket, pid: int, is_child: bool = True) -> None:
         self._connection = connection
         self.pid = pid
+        self.is_child = is_child  #: else it was started by an earlier head
         self._buffer = b""
 
     def fileno(self) -> int:
@@ -66,7 +71,30 @@ class ForkServerConnection:
         try:
             os.waitpid(self.pid, 0)
         except ChildProcessError:
-            pass
+            deadline = time.monotonic() + _ADOPTED_ENDS_WITHIN
+            while not self.is_child and _exists(self.pid) and time.monotonic() < deadline:
+                time.sleep(0.005)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def adopt_fork_server(session_dir: str) -> ForkServerConnection | None:
+    """The fork server of a head that died, if it waits for another one."""
+    import struct
+
+    connection = find_fork_server(session_dir)
+    if connection is None:
+        return None
+    pid = 0
+    if hasattr(socket, "SO_PEERCRED"):
+        pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    return ForkServerConnection(connection, pid or who_waits(session_dir) or 0, is_child=False)
 
 
 def fork_server(
@@ -85,7 +113,8 @@ def fork_server(
         try:
             ours.close()
             in_child()
-            ForkServer(theirs, config.preload, config.start_method, end_of(config)).serve(first)
+            room = waiting_room_of(config)
+            ForkServer(theirs, config.preload, config.start_method, end_of(config), room).serve(first)
             status = 0
         except BaseException:
             import traceback  # only for the log of one that failed

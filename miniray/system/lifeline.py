@@ -72,10 +72,12 @@ def connect(address: str, worker_id: bytes, token: bytes = b"", timeout: float =
     return line
 
 
-def listen(directory: str | None) -> tuple[socket.socket, str]:
-    """The head's side: a non-blocking listener in this directory (None: loopback TCP), and its address."""
+def listen(directory: str | None, epoch: int = 1) -> tuple[socket.socket, str]:
+    """The head's side: a non-blocking listener in this directory (None: loopback TCP), and its address. `epoch`: which
+    head of the session it is.
+    """
     if directory is not None:
-        path = os.path.join(directory, "life")
+        path = os.path.join(directory, "life" if epoch == 1 else f"life{epoch}")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(path)
         address = path

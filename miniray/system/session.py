@@ -8,6 +8,9 @@ all killed at once. The lock of the root (``<tmp>/miniray-<uid>/lock``) is held 
 exists and its lock is not yet taken.
 
 ``head.json`` (0600) is how other drivers find a running head; it is written when the head is ready.
+
+A session that may outlive its head is not swept as long as its fork server waits for another head (`waiting_room`);
+``config.json`` says what that has to be like.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import time
 import msgspec
 
 from miniray.messages.objects import Address
+from miniray.messages.startup import HeadConfig
 from miniray.system.segment_directory import SHARED_MEMORY, create_segment_directory
+from miniray.system.waiting_room import who_waits
 
 _SOCKETS = "k"
 _SHM = SHARED_MEMORY
@@ -53,6 +58,10 @@ class SessionPaths(msgspec.Struct):
         return os.path.join(self.directory, "spill")
 
     @property
+    def config(self) -> str:
+        return os.path.join(self.directory, "config.json")
+
+    @property
     def registry(self) -> str:
         return os.path.join(self.directory, "head.json")
 
@@ -74,6 +83,7 @@ class SessionInfo(msgspec.Struct):
     start_time: float
     transport: str
     node_id: bytes
+    reconnect_s: float = 0.0  #: seconds that its processes wait for another head when this one is gone
 
     @property
     def gcs_address(self) -> str:
@@ -229,7 +239,7 @@ def _condemn(root: str) -> list[str]:
         for entry in entries:
             if entry.name.startswith("x-"):
                 dead.append(entry.path)
-            elif entry.name.startswith("s-") and not is_alive(entry.path):
+            elif entry.name.startswith("s-") and not is_alive(entry.path) and who_waits(entry.path) is None:
                 doomed = os.path.join(root, "x-" + entry.name[2:])
                 try:
                     os.rename(entry.path, doomed)
@@ -273,6 +283,59 @@ def _sweep_stores() -> int:
     return count
 
 
+# ---- sessions whose head is gone ----
+
+
+def waiting_sessions(root: str | None = None) -> list[tuple[SessionInfo, int]]:
+    """The sessions of this user whose processes wait for another head, and the process to ask to wait no longer; the
+    newest first.
+    """
+    found = []
+    root = root or session_root()
+    try:
+        names = [name for name in os.listdir(root) if name.startswith("s-")]
+    except OSError:
+        return []
+    for name in names:
+        directory = os.path.join(root, name)
+        pid = None if is_alive(directory) else who_waits(directory)
+        info = _read_info(directory)
+        if pid and info is not None:
+            found.append((info, pid))
+    found.sort(key=lambda item: item[0].start_time, reverse=True)
+    return found
+
+
+def take_over(info: SessionInfo) -> SessionPaths | None:
+    """Take the lock of a session whose head is gone; None: somebody else was faster."""
+    import fcntl
+
+    paths = info.paths
+    try:
+        fd = os.open(os.path.join(paths.directory, "lock"), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    paths.lock_fd = fd
+    return paths
+
+
+def write_config(paths: SessionPaths, config: HeadConfig) -> None:
+    """Keep what a head is to be like, for another one that takes its place."""
+    with open(os.open(paths.config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(config))
+
+
+def read_config(paths: SessionPaths) -> HeadConfig:
+    """What `write_config` has kept."""
+    with open(paths.config, "rb") as file:
+        return msgspec.json.decode(file.read(), type=HeadConfig)
+
+
 # ---- finding a running one ----
 
 
@@ -290,12 +353,16 @@ def write_registry(info: SessionInfo) -> None:
 
 def read_registry(directory: str) -> SessionInfo | None:
     """What a running head says about itself, None if there is none in that directory."""
+    info = _read_info(directory)
+    return info if info is not None and is_alive(directory) else None
+
+
+def _read_info(directory: str) -> SessionInfo | None:
     try:
         with open(os.path.join(directory, "head.json"), "rb") as file:
-            info = msgspec.json.decode(file.read(), type=SessionInfo)
+            return msgspec.json.decode(file.read(), type=SessionInfo)
     except (OSError, msgspec.DecodeError):
         return None
-    return info if is_alive(directory) else None
 
 
 def running_sessions(root: str | None = None) -> list[SessionInfo]:

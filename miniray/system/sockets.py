@@ -71,6 +71,8 @@ class Transport(Protocol):
     def pending(self) -> bool: ...
     def wake(self) -> None: ...
     def forget(self, worker_id: bytes) -> None: ...
+    def hold(self, worker_id: bytes) -> None: ...
+    def release(self, worker_id: bytes) -> list[Message]: ...
     def close(self, reason: str = "", goodbye: bool = True) -> None: ...
 
 
@@ -127,6 +129,7 @@ class ZmqTransport:
         self._lock = threading.RLock()
         self._peers: dict[bytes, zmq.Socket[bytes]] = {}
         self._forgotten: set[bytes] = set()
+        self._held: dict[bytes, list[Message]] = {}
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Envelope).decode
         self._timeout_ms = -1
@@ -145,6 +148,9 @@ class ZmqTransport:
         with self._lock:
             socket = self._peers.get(peer.worker_id)
             if socket is None:
+                if peer.worker_id in self._held:
+                    self._held[peer.worker_id] += messages
+                    return
                 if self._closed or peer.worker_id in self._forgotten:
                     return
                 socket = self._connect(peer)
@@ -174,10 +180,18 @@ class ZmqTransport:
             if socket is not None:
                 socket.close(linger=0)
 
-    def readmit(self, worker_id: bytes) -> None:
-        """Talk again to a peer that was forgotten (a head that came back)."""
+    def hold(self, worker_id: bytes) -> None:
+        """The peer is away: close its socket, and keep what is sent to it until `release`."""
         with self._lock:
-            self._forgotten.discard(worker_id)
+            socket = self._peers.pop(worker_id, None)
+            if socket is not None:
+                socket.close(linger=0)
+            self._held.setdefault(worker_id, [])
+
+    def release(self, worker_id: bytes) -> list[Message]:
+        """The peer is back (at another address): what was meant for it meanwhile, which is not sent by this."""
+        with self._lock:
+            return self._held.pop(worker_id, [])
 
     # -- receiving (by the leading thread only) -----------------------------------------------------------------------
 
@@ -392,6 +406,15 @@ class LoopbackTransport:
         """The peer is gone: nothing goes there any more."""
         self._forgotten.add(worker_id)
         self._greeted.discard(worker_id)
+
+    def hold(self, worker_id: bytes) -> None:
+        """Nobody here comes back, so there is nothing to keep."""
+        self.forget(worker_id)
+
+    def release(self, worker_id: bytes) -> list[Message]:
+        """The peer is back."""
+        self._forgotten.discard(worker_id)
+        return []
 
     def close(self, reason: str = "", goodbye: bool = True) -> None:
         """Say `Goodbye` to everybody this transport has talked to, and leave the registry."""

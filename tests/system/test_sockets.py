@@ -153,15 +153,17 @@ def test_forgetting_a_stranger_does_no_harm(net: Net) -> None:
     transport.forget(b"s" * 28)
 
 
-def test_a_peer_that_came_back_is_greeted_again(tmp_path: Path) -> None:
+def test_what_is_sent_to_a_peer_that_is_away_is_held_until_it_is_back(tmp_path: Path) -> None:
     with network("ipc", tmp_path) as net:
         receiver, sender = net.make(), net.make()
         sender.send(receiver.address, [StealTasks(1)])
         take(receiver, 2)
-        sender.forget(receiver.address.worker_id)
+        sender.hold(receiver.address.worker_id)
         assert list(sender.connected_peers()) == []
-        sender.readmit(receiver.address.worker_id)
         sender.send(receiver.address, [StealTasks(2)])
+        held = sender.release(receiver.address.worker_id)
+        assert held == [StealTasks(2)]
+        sender.send(receiver.address, held)
         assert [type(message) for _, message in take(receiver, 2)] == [Hello, StealTasks]
 
 
