@@ -87,6 +87,7 @@ class CoreWorker:
         self.node_ip: str = session.get("node_ip", "127.0.0.1")
         self.lock: Any = threading.RLock()
         self.reactor = Reactor(transport, self.lock, self._handle, self.settle)
+        self.wait_watch: Any = None  #: local mode: who wants to know of waits (`local_deadlock`)
         self.closed = False
         self.head_lost = ""
         self.head_away = False  #: it is gone, and another one may come (`head_link`)

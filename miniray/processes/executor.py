@@ -121,6 +121,10 @@ class Executor:
             if core.closed:
                 return "closed"
 
+    def close(self) -> None:
+        """The worker is at its end, and its process is not."""
+        self._record.close()
+
     def is_quiet(self) -> bool:
         """Whether the main thread has nothing to run."""
         return not self.queue and self.running is None

@@ -122,6 +122,7 @@ class LocalHead(Head):
         self.transport.close(goodbye=False)
         os.close(self._wake_read)
         os.close(self._wake_write)
+        self.local_workers.workers.clear()
 
 
 class LocalWorkers(WorkerStarter):
@@ -161,6 +162,8 @@ class LocalWorkers(WorkerStarter):
     def _settle(self, worker: LocalWorker) -> None:
         member = self._head.members.get(worker.worker_id)
         if member is not None and member.exit_code is None:
+            if not worker.exit_code:
+                del self.workers[worker.worker_id]
             member.exit_code = worker.exit_code
             self._head.settle(member)
 

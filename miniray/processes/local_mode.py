@@ -20,6 +20,7 @@ from miniray.messages.startup import HeadConfig
 from miniray.processes import current, local_host, local_objects
 from miniray.processes.core_worker import CoreWorker
 from miniray.processes.driver_output import DriverOutput
+from miniray.processes.local_deadlock import WaitWatch
 from miniray.processes.local_head import LocalHead, LocalStartup
 from miniray.processes.local_worker import LocalWorker, worker_core
 from miniray.processes.reactor import Waiter
@@ -57,6 +58,7 @@ class LocalSession:
         core.close(goodbye=False)
         self._output.stop()
         head.close()
+        core.wait_watch.stop()
         local_host.restore_sleep()
         local_objects.forget_all()
         if head.startup.paths.lock_fd >= 0:
@@ -84,7 +86,7 @@ def connect_local(head_config: HeadConfig, job: dict[str, Any]) -> LocalSession:
 
     def make_worker(worker_id: bytes, node_id: bytes, number: int, ended: Callable[[LocalWorker], None]) -> LocalWorker:
         make_core = partial(worker_core, head=startup.address, node_id=node_id, store_dir=paths.store, session=session)
-        return LocalWorker(worker_id, number, make_core, registry, ended)
+        return LocalWorker(worker_id, number, make_core, registry, ended, core.wait_watch)
 
     transport = LoopbackTransport(worker_id, registry, kind="driver", version=__version__)
     install_trace(transport, "driver")
@@ -102,6 +104,12 @@ def connect_local(head_config: HeadConfig, job: dict[str, Any]) -> LocalSession:
     output = DriverOutput()
     core.on_warning = output.warning
     local_host.replace_sleep()
+
+    def cores() -> list[CoreWorker]:
+        workers = [worker.core for worker in list(head.local_workers.workers.values())]
+        return [core, *(one for one in workers if one is not None and not one.closed)]
+
+    core.wait_watch = WaitWatch(cores)
     head.thread.start()
     head.ready.wait(WITHIN)
     registered: control.DriverRegistered = core.head_client.ask(

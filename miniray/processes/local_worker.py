@@ -48,6 +48,7 @@ class LocalWorker:
         make_core: makes its core worker on the transport that it is given.
         registry: the transports of the session.
         ended: called once nobody hears of it any more, by whatever thread knows.
+        watch: what hears of its waits.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class LocalWorker:
         make_core: Callable[[LoopbackTransport], CoreWorker],
         registry: dict[bytes, LoopbackTransport],
         ended: Callable[[LocalWorker], None],
+        watch: Any,
     ) -> None:
+        self._watch = watch
         self.worker_id = worker_id
         self.exit_code = 0
         self._number = number
@@ -67,7 +70,7 @@ class LocalWorker:
         self._killed = False
         self._prodding = threading.Lock()
         self._prodded: int | None = None  #: the thread that may get an exception now: user code may run there
-        self._core: CoreWorker | None = None
+        self.core: CoreWorker | None = None
         self._thread = threading.Thread(target=self._run, name="miniray-worker", daemon=True)
         self._thread.start()
 
@@ -77,7 +80,7 @@ class LocalWorker:
             return
         self._killed = True
         self.exit_code = KILLED
-        core = self._core
+        core = self.core
         if core is not None:
             core.closed = True
             core.transport.close(goodbye=False)
@@ -113,8 +116,10 @@ class LocalWorker:
     def _work(self) -> None:
         transport = LoopbackTransport(self.worker_id, self._registry, kind="worker", version=__version__)
         install_trace(transport, "worker")
-        core = self._core = self._make_core(transport)
+        core = self._make_core(transport)
         core.number = self._number
+        core.wait_watch = self._watch
+        self.core = core
         core.main_context = current.TaskContext(os.urandom(24), "", 0)
         current.enter(core)
         executor = Executor(core, LocalOutput(), ThreadHost(self.kill))  # type: ignore[arg-type]
@@ -160,6 +165,7 @@ class LocalWorker:
             with core.lock:
                 executor.events.flush()
             core.close(reason)
+        executor.close()
 
 
 def _adopt_job(core: CoreWorker, job_id: bytes) -> None:

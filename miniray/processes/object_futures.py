@@ -122,6 +122,8 @@ class ObjectFutures:
         if entry.payload is not None:
             complete()
             return future
+        if self._core.wait_watch is not None:
+            self._core.wait_watch.begin_await(self._core, entry, future)
         self._attach(entry, ready)
         self._core.reactor.lead_at_once()
         return future

@@ -213,7 +213,10 @@ class ObjectWaiting:
             self._plane.request_values(entries)
         try:
             if not waiter.done:
-                core.tasks.wait_in_task(waiter, deadline)
+                if core.wait_watch is not None and deadline is None:
+                    self._wait_watched(entries, number, waiter)
+                else:
+                    core.tasks.wait_in_task(waiter, deadline)
         finally:
             if not waiter.done or len(entries) > 1:
                 with core.lock:
@@ -223,6 +226,14 @@ class ObjectWaiting:
         if core.closed and not waiter.done:
             raise exceptions.RaySystemError("The session was shut down while this call waited for an object.")
         return waiter.remaining <= 0 or (waiter.done and not core.head_lost)
+
+    def _wait_watched(self, entries: list[ObjectEntry], number: int, waiter: _Countdown) -> None:
+        watch = self._core.wait_watch
+        record = watch.begin(self._core, entries, number, waiter)
+        try:
+            self._core.tasks.wait_in_task(waiter, None)
+        finally:
+            watch.finish(record)
 
 
 def _first_ready(refs: Sequence[ObjectRef[Any]], number: int) -> list[int]:

@@ -50,6 +50,10 @@ class TaskRecord:
         """The task begins now."""
         self._map[:] = task_id + attempt.to_bytes(4, "little")
 
+    def close(self) -> None:
+        """Unmap it: the worker runs nothing more, and its process lives on."""
+        self._map.close()
+
 
 def take_record(directory: str, worker_id: bytes) -> bytes:
     """The last entry of a worker that is dead, which removes the record; b"" if it had none."""
