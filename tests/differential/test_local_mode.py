@@ -1,0 +1,48 @@
+"""Every program that applies answers in local mode what it answered on real Ray."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from .answers import StoredAnswers
+from .bullets import OPEN_AREAS
+from .catalog import ProgramFile, all_files
+from .local_mode import NOT_APPLICABLE, applicable
+from .run import LOCAL, run_file
+
+PYTHON = sys.version_info[:2]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.name) for file in all_files()])
+def test_the_answers_are_those_of_ray(file: ProgramFile, tmp_path: Path) -> None:
+    if file.area in OPEN_AREAS:
+        pytest.skip(f"not built yet: {file.area}")
+    stored = StoredAnswers.load(file.name)
+    names = [name for name in applicable(file) if not stored.comparable(file[name], PYTHON)]
+    if not names:
+        pytest.skip("no program of this file applies")
+    log = tmp_path / "log"
+    answers = run_file(LOCAL, file.name, names, log)
+    # Ray's own answers depend on the load, too: who differs is asked once more.
+    again = list(stored.disagreements(file, answers, "miniray", PYTHON))
+    if again:
+        answers |= run_file(LOCAL, file.name, again, log)
+    differing = stored.disagreements(file, answers, "miniray", PYTHON)
+    if differing:
+        lines = [f"{file.name}.{name}\n{text}" for name, text in differing.items()]
+        pytest.fail("\n".join([*lines, "printed:", log.read_text()[-4000:]]), pytrace=False)
+
+
+def test_what_does_not_apply_exists() -> None:
+    files = {file.name: file for file in all_files()}
+    for name, programs in NOT_APPLICABLE.items():
+        assert set(programs) <= {entry.name for entry in files[name].programs}
+
+
+def test_four_programs_of_five_apply() -> None:
+    every = [entry for file in all_files() for entry in file.programs]
+    assert sum(len(applicable(file)) for file in all_files()) > 0.8 * len(every)
