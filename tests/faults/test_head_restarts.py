@@ -2,147 +2,17 @@
 
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
-import textwrap
 
-import psutil
 import pytest
 
-from miniray.system import session
+from tests.faults.shared_head import Shared
 from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no session outlives its head without fork"),
 ]
-
-
-class Shared:
-    """A shared head under a root of its own, started and killed as a user would."""
-
-    def __init__(self):
-        self.root = tempfile.mkdtemp(prefix="mrh-", dir="/tmp")  # short: the path of a socket ends at 107 bytes
-        self.drivers = []
-        self.environment = {**os.environ, "MINIRAY_TMPDIR": self.root, "RAY_gcs_rpc_server_reconnect_timeout_s": "30"}
-        self.directory = os.path.join(self.root, f"miniray-{os.getuid()}")
-
-    def start(self, *arguments):
-        command = [sys.executable, "-m", "miniray", "start", "--head", "--num-cpus", "2", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def info(self):
-        (info,) = session.running_sessions(self.directory)
-        return info
-
-    def kill(self):
-        info = self.info()
-        os.kill(info.pid, signal.SIGKILL)
-        wait_for(lambda: not session.is_alive(info.directory), 20)
-        return info
-
-    def restart(self):
-        before = self.kill()
-        assert "takes its place" in self.start()
-        assert self.info().epoch == before.epoch + 1
-
-    def driver(self, body):
-        """A driver that reads lines and answers them with lines; `body` defines what it does with each."""
-        program = textwrap.dedent(_DRIVER).replace("BODY", textwrap.indent(textwrap.dedent(body), "    ").lstrip())
-        self.drivers.append(Driver(program, self.environment))
-        return self.drivers[-1]
-
-    def stop(self):
-        for driver in self.drivers:
-            driver.end()
-        subprocess.run(
-            [sys.executable, "-m", "miniray", "stop", "--force"], env=self.environment, capture_output=True, timeout=60
-        )
-        wait_for(lambda: not self.left(), 30, lambda: f"left over: {self.left()}")
-        shutil.rmtree(self.root)
-
-    def stop_head(self):
-        subprocess.run(
-            [sys.executable, "-m", "miniray", "stop"], env=self.environment, check=True, capture_output=True, timeout=60
-        )
-
-    def left(self):
-        names = [name for name in os.listdir(self.directory) if name != "lock"] if os.path.isdir(self.directory) else []
-        return names + [
-            process.info["pid"]
-            for process in psutil.process_iter(["pid", "environ"])
-            if (process.info["environ"] or {}).get("MINIRAY_TMPDIR") == self.root and process.pid != os.getpid()
-        ]
-
-
-_DRIVER = """
-import os, sys, time
-import miniray
-from miniray.experimental import internal_kv as kv
-
-miniray.init(address="auto", namespace="n", log_to_driver=False)
-print("ready", flush=True)
-
-def define():
-    BODY
-    return locals()
-
-things = define()
-for line in sys.stdin:
-    try:
-        answer = eval(line, {**globals(), **things})
-    except BaseException as error:
-        answer = f"{type(error).__name__}: {error}"
-    print(repr(answer), flush=True)
-miniray.shutdown()
-print("left", flush=True)
-"""
-
-
-class Driver:
-    def __init__(self, program, environment):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.line() == "ready"
-
-    def line(self):
-        line = self.process.stdout.readline().strip()
-        if not line:
-            self.process.kill()
-            raise AssertionError(self.process.communicate()[1][-3000:])
-        return line
-
-    def send(self, expression):
-        self.process.stdin.write(expression + "\n")
-        self.process.stdin.flush()
-
-    def ask(self, expression):
-        self.send(expression)
-        return eval(self.line())
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        if not self.process.stdout.closed:
-            self.process.communicate()
-
-    def leave(self):
-        self.process.stdin.close()
-        assert self.line() == "left"
-        self.process.stdout.close()
-        self.process.stderr.close()
-        assert self.process.wait(20) == 0
 
 
 @pytest.fixture
@@ -197,7 +67,7 @@ def test_running_tasks_and_actors_go_on_and_new_ones_run(shared, tmp_path):
     assert driver.ask("miniray.get(kept[1].add.remote())") == 2
     driver.send("miniray.get([double.remote(n) for n in range(20)])")
     shared.start()
-    assert eval(driver.line()) == [2 * n for n in range(20)]
+    assert driver.answer() == [2 * n for n in range(20)]
     mark.unlink()
     assert driver.ask("miniray.get(kept[0])") == 7
     assert driver.ask("miniray.get(kept[1].add.remote())") == 3
