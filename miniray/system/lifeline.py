@@ -78,6 +78,8 @@ def listen(directory: str | None, epoch: int = 1) -> tuple[socket.socket, str]:
     """
     if directory is not None:
         path = os.path.join(directory, "life" if epoch == 1 else f"life{epoch}")
+        if epoch > 1 and os.path.exists(path):
+            os.unlink(path)  # of a head that died before it was known
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(path)
         address = path
