@@ -270,6 +270,7 @@ def put(value: Any, *, _owner: Any = None, _tensor_transport: Any = None) -> Obj
 
     Raises:
         TypeError: the value is a ref, or cannot be serialized.
+        ValueError: an `_owner` was given, which Ray has no more.
         ObjectStoreFullError: there is no room for it.
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.put.html
@@ -277,6 +278,8 @@ def put(value: Any, *, _owner: Any = None, _tensor_transport: Any = None) -> Obj
     core = current._core
     if core is None or core.closed or current.core_override.get() is not None:
         core = require_core()
+    if _owner is not None:
+        raise ValueError("The experimental `_owner` argument to `ray.put` has been removed in Ray 2.56.")
     if isinstance(value, ObjectRef):
         raise TypeError(
             "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do this, you can wrap the "

@@ -59,7 +59,7 @@ class ObjectRef(Generic[T]):
     ):
         if _core is None:
             if not isinstance(id, bytes):
-                raise TypeError(f"Unsupported type: {type(id)}")
+                raise TypeError(f"Unsupported type: {type(id)}, expected bytes")
             if len(id) != _SIZE:
                 raise ValueError(f"ID string needs to have length {_SIZE}, got {len(id)}")
         self._id = id

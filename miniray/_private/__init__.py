@@ -15,6 +15,7 @@ _MODULES = frozenset(
         "auto_init_hook",
         "client_mode_hook",
         "inspect_util",
+        "internal_api",
         "ray_constants",
         "services",
         "state",

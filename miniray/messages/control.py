@@ -327,6 +327,10 @@ class NodeDied(Struct, array_like=True, tag=77):
     node_id: bytes
 
 
+class CollectGarbage(Struct, array_like=True, tag=78):
+    """Any process to head, and head to everybody: run Python's garbage collector, soon and in the background."""
+
+
 class Exit(Struct, array_like=True, tag=64):
     """Head (or a worker's owner) to worker: leave; `force`: without finishing, atexit handlers or flush; `drain`: not
     before nobody needs the objects that it owns.

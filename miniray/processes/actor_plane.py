@@ -22,7 +22,7 @@ from miniray.messages.control import ActorSpec, LeaseSpec
 from miniray.messages.envelope import Message
 from miniray.messages.objects import Address, Payload
 from miniray.messages.tasks import RefArgument, TaskPush
-from miniray.processes import actor_errors, current
+from miniray.processes import actor_errors, current, ref_sites
 from miniray.processes.reactor import Waiter
 from miniray.processes.task_plane import GONE, Export, cancelled_error
 from miniray.refs import ObjectRef
@@ -146,6 +146,8 @@ class ActorPlane:
                 raise exceptions.RaySystemError(core.head_lost)
             entry = objects.counter.own(handle_object_id(actor_id))
             entry.producer = owned
+            if objects.record_sites:
+                entry.site = ref_sites.made_by("actor call")
             entry.local += 1  # for the handle that the caller makes
             client = self.clients[actor_id] = ActorClient(actor_id, self, ordered)
             client.info = info
@@ -371,6 +373,8 @@ class ActorPlane:
             for index in range(1, num_returns + 1):
                 entry = objects.counter.own(push.task_id + index.to_bytes(4, "little"))
                 entry.producer = call
+                if objects.record_sites:
+                    entry.site = ref_sites.made_by("actor call")
                 call.returns.append(entry)
                 result.append(objects.make_ref(entry))
             dependencies: list[ObjectEntry] = []

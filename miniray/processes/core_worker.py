@@ -23,6 +23,7 @@ from miniray.messages.objects import Address
 from miniray.processes.actor_plane import ActorPlane
 from miniray.processes.generator_plane import GeneratorPlane
 from miniray.processes.head_client import HeadClient
+from miniray.processes.object_freeing import ObjectFreeing
 from miniray.processes.object_plane import ObjectPlane
 from miniray.processes.object_recovery import ObjectRecovery
 from miniray.processes.reactor import Reactor, Waiter
@@ -106,6 +107,7 @@ class CoreWorker:
         self.head_client = HeadClient(self)
         self.objects = ObjectPlane(self)
         self.objects.recovery = ObjectRecovery(self)
+        self.objects.freeing = ObjectFreeing(self)
         self.tasks = TaskPlane(self)
         self.actors = ActorPlane(self)
         self.generators = GeneratorPlane(self)
@@ -141,6 +143,7 @@ class CoreWorker:
                 control.Goodbye: self._on_goodbye,
                 control.WorkerDied: self._on_worker_died,
                 control.Warn: self._on_warn,
+                control.CollectGarbage: self._on_collect_garbage,
                 tasks.LogLines: self._on_log_lines,
                 state.ReportState: self.reports.on_report_state,
             }
@@ -224,6 +227,12 @@ class CoreWorker:
         """The address of a process that has said Hello."""
         hello = self._peers.get(worker_id)
         return hello.address if hello is not None else None
+
+    def _on_collect_garbage(self, sender: bytes, message: control.CollectGarbage) -> None:
+        import gc  # only then
+
+        # Finalizers are user code: neither under the lock nor in the thread that leads.
+        threading.Thread(target=gc.collect, name="miniray-gc", daemon=True).start()
 
     def _on_warn(self, sender: bytes, message: control.Warn) -> None:
         if self.on_warning is not None:

@@ -124,6 +124,7 @@ class Head:
             control.WatchTable: self.gcs.durable.on_watch_table,
             control.ChangesHandled: self.gcs.durable.on_changes_handled,
             control.StopWatching: self.gcs.durable.on_stop_watching,
+            control.CollectGarbage: self._on_collect_garbage,
             control.AddNode: self.gcs.on_add_node,
             control.RemoveNode: self.gcs.on_remove_node,
             state.TaskEvents: self.reports.on_task_events,
@@ -429,6 +430,10 @@ class Head:
                 message.worker_id, b"", 0, False, "SYSTEM_ERROR", "No process of this session has that id."
             )
         self.post(sender, notice)
+
+    def _on_collect_garbage(self, sender: bytes, message: control.CollectGarbage) -> None:
+        for worker_id in self.members:
+            self.post(worker_id, message)
 
     def _on_stop(self, sender: bytes, message: control.StopSession) -> None:
         self.reply(sender, message.request_id, True)

@@ -19,9 +19,10 @@ from weakref import WeakKeyDictionary
 from miniray import exceptions
 from miniray.messages import control, objects
 from miniray.messages.objects import KIND_ERROR, Address, Handover, Location, Payload
-from miniray.processes import current
+from miniray.processes import current, ref_sites
 from miniray.processes.actor_plane import OwnedActor
 from miniray.processes.memory_quota import MemoryQuota
+from miniray.processes.object_freeing import ObjectFreeing
 from miniray.processes.object_futures import ObjectFutures
 from miniray.processes.object_recovery import CopyGone, ObjectRecovery
 from miniray.processes.object_waiting import ObjectWaiting
@@ -38,9 +39,13 @@ if TYPE_CHECKING:
 #: Bytes up to which a value travels inside messages (Ray's `max_direct_call_object_size`).
 INLINE_LIMIT = 100 * 1024
 
-_EARLIER_SESSION = (
-    "{!r} belongs to an earlier session, which was shut down: its object is gone. Create it again in the present "
-    "session."
+# Ray's texts; the first sentence is miniray's.
+_EARLIER_SESSION = "{!r} belongs to an earlier session, which was shut down: its object is gone. "
+_UNKNOWN = (
+    "Please make sure that all Ray objects you are trying to access are part of the current Ray session. Note that "
+    "object IDs generated randomly (ObjectID.from_random()) or out-of-band (ObjectID.from_binary(...)) cannot be "
+    "passed as a task argument because Ray does not know which task created them. If this was not how your object ID "
+    "was generated, please file an issue at https://github.com/ray-project/ray/issues/"
 )
 
 _new_ref = ObjectRef.__new__
@@ -73,6 +78,8 @@ class ObjectPlane:
         self.waiting = ObjectWaiting(core, self)
         self.futures = ObjectFutures(core, self)
         self.recovery: ObjectRecovery
+        self.freeing: ObjectFreeing
+        self.record_sites = ref_sites.enabled()
         self._freed_callbacks: dict[bytes, Callable[[], None]] = {}
         self._strays: WeakKeyDictionary[ObjectRef[Any], ObjectRef[Any]] | None = None
 
@@ -120,14 +127,17 @@ class ObjectPlane:
         """The owner of a ref, for its pickle."""
         self._check_ref(ref)
         if self._core.closed:
-            raise ValueError(_EARLIER_SESSION.format(ref))
+            raise ValueError(unknown_argument(ref))
         owner = self.owner_of(ref._entry)
         return owner.worker_id, owner.endpoint
 
     def restore(self, object_id: bytes, owner: Address) -> ObjectRef[Any]:
         """A ref that came inside a value (its hand-over is the business of whoever handed over the value)."""
         with self._core.lock:
-            return self.make_ref(self.counter.borrow(object_id, owner))
+            entry = self.counter.borrow(object_id, owner)
+            if self.record_sites and not self.site_of(entry):
+                entry.site = ref_sites.received()
+            return self.make_ref(entry)
 
     def restore_out_of_band(self, object_id: bytes, owner: Address) -> ObjectRef[Any]:
         """A ref that came by way of a pickle of the user's own: register it at once."""
@@ -139,6 +149,8 @@ class ObjectPlane:
 
     def reduce_out_of_band(self, ref: ObjectRef[Any]) -> tuple[Any, ...]:
         """Pickling outside of arguments, results and puts: the object is kept for as long as this process lives."""
+        if self._core.closed:
+            return ObjectRef, (ref.binary(),)  # nothing to keep alive, and the id is as good as before
         self._check_ref(ref)
         self.check_out_of_band([ref])
         with self._core.lock:
@@ -167,12 +179,12 @@ class ObjectPlane:
         return owner.worker_id + owner.endpoint.encode()
 
     def call_site(self, ref: ObjectRef[Any]) -> str:
-        """Call sites are not recorded."""
+        """Where this ref was made."""
         return self.site_of(ref._entry)
 
     def site_of(self, entry: ObjectEntry) -> str:
-        """Where a ref was made."""
-        return ""
+        """Where a ref was made; an empty string when that is not recorded."""
+        return getattr(entry, "site", "")
 
     def address_of(self, owner: Address | None) -> exceptions.OwnerAddress:
         """An owner's address as errors name it; None: this process."""
@@ -188,7 +200,7 @@ class ObjectPlane:
                 return self._adopt(ref)
             if isinstance(ref._core, ObjectPlane) and current.are_neighbours(self._core, ref._core._core):
                 return self._borrow_from_neighbour(ref)
-            raise ValueError(_EARLIER_SESSION.format(ref))
+            raise ValueError(_unknown_object(ref))
         entry: ObjectEntry = ref._entry
         return entry
 
@@ -206,7 +218,7 @@ class ObjectPlane:
         with self._core.lock:
             entry = self.entries.get(ref._id)
             if entry is None:
-                raise ValueError(f"{ref!r} belongs to no session: it was made by hand.")
+                raise ValueError(_unknown_object(ref))
             entry.local += 1
             ref._entry, ref._core = entry, self
             return entry
@@ -230,6 +242,8 @@ class ObjectPlane:
                 self.drain()
             entry = self.counter.own(object_id)
             entry.payload = payload
+            if self.record_sites:
+                entry.site = ref_sites.made_by("put object")
             if inner:
                 self.counter.contain_local(entry, list(inner))
             ref = self.make_ref(entry)
@@ -387,6 +401,7 @@ class ObjectPlane:
             callback = self._freed_callbacks.pop(entry.object_id, None)
             if callback is not None:
                 callback()
+        self.freeing.forget(entry)
         payload = entry.payload
         if payload is not None:
             if payload.location is not None:
@@ -600,6 +615,21 @@ def _out_of_band_allowed() -> bool:
     return value.lower() not in ("0", "false")
 
 
+def unknown_argument(ref: ObjectRef[Any]) -> str:
+    """The error of an argument, or of something inside a value, that belongs to no session, or to an earlier one."""
+    text = f"An application is trying to access a Ray object whose owner is unknown({ref.hex()}). {_UNKNOWN}"
+    return text if ref._core is None else _EARLIER_SESSION.format(ref) + text
+
+
+def _unknown_object(ref: ObjectRef[Any]) -> str:
+    """The same for one that is waited for."""
+    text = (
+        f"You are trying to access Ray objects whose owner is unknown. {_UNKNOWN}. Owners not found for objects "
+        f"[{ref.hex()}, ]."
+    )
+    return text if ref._core is None else _EARLIER_SESSION.format(ref) + text
+
+
 def _rebuild(object_id: bytes, worker_id: bytes, endpoint: str) -> ObjectRef[Any]:
     core = current.core_or_none()
     if core is None:
@@ -617,6 +647,8 @@ def _rebuild_out_of_band(object_id: bytes, worker_id: bytes, endpoint: str) -> O
 def _reduce_ref(pickler_: pickler.Pickler, ref: ObjectRef[Any]) -> tuple[Any, ...]:
     plane = ref._core
     if not isinstance(plane, ObjectPlane):
+        if pickler_.contained is not None:
+            raise ValueError(unknown_argument(ref))
         return (ObjectRef, (ref._id,))
     if pickler_.contained is None:  # a pickle of the user's own
         return plane.reduce_out_of_band(ref)

@@ -203,7 +203,7 @@ class StateReports:
             entry.submitted,
             entry.inner,
             len(entry.borrowers or ()),
-            "",
+            self._core.objects.site_of(entry),
             node_id,
         )
 

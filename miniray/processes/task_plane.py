@@ -21,7 +21,7 @@ from miniray.ids import TaskIdGenerator
 from miniray.messages import control, tasks
 from miniray.messages.objects import KIND_ERROR, Location, Payload
 from miniray.messages.tasks import FunctionExport, RefArgument, TaskExtras, TaskPush
-from miniray.processes import current, local_objects
+from miniray.processes import current, local_objects, ref_sites
 from miniray.refs import ObjectRef
 from miniray.state_machines.actor_submission import ActorCall
 from miniray.state_machines.reference_counter import ObjectEntry
@@ -227,10 +227,13 @@ class TaskPlane:
             else:
                 self._pin(task, refs or [], inner or [])
             returns = task.returns
+            site = ref_sites.made_by("task call") if objects.record_sites else ""
             result = []
             for index in range(1, binding.num_returns + 1):
                 entry = objects.counter.own(push.task_id + index.to_bytes(4, "little"))
                 entry.producer = task
+                if site:
+                    entry.site = site
                 returns.append(entry)
                 result.append(objects.make_ref(entry))
         if core.reactor.interrupt_pending:

@@ -59,6 +59,7 @@ class ObjectEntry:
         "registered",
         "requested",
         "shared",
+        "site",
         "submitted",
         "waiters",
     )
@@ -80,6 +81,8 @@ class ObjectEntry:
         self.accessed = False  #: somebody has looked at the value: its error, if it is one, is not "unhandled"
         self.shared = False  #: its location left this process: its segment must not be recycled
         self.lineage: Link | None = None  #: (owned) how it can be made again, and what is made from it
+
+    site: str  #: where the ref was made; not set when that is not recorded
 
     def in_use(self) -> bool:
         """Whether anything in this process, or any borrower, holds it."""

@@ -41,6 +41,7 @@ from miniray.exceptions import RaySystemError
         ("_private.worker", "global_worker init shutdown get put _post_init_hooks RayContext BaseContext"),
         ("_private.client_mode_hook", "client_mode_hook disable_client_hook enable_client_mode"),
         ("_private.test_utils", "wait_for_condition SignalActor RayletKiller setup_tls get_non_head_nodes"),
+        ("_private.internal_api", "free global_gc memory_summary get_state_from_address"),
         ("_common", "test_utils utils network_utils"),
     ],
 )
