@@ -38,7 +38,7 @@ from miniray.processes import current
 from miniray.processes.actor_executor import ASYNC_CONCURRENCY
 from miniray.processes.auto_init import require_core
 from miniray.processes.task_plane import encode_extras
-from miniray.remote_function import generator_kind
+from miniray.remote_function import check_runtime_env, generator_kind, runtime_env_of
 from miniray.scheduling_options import scheduling
 from miniray.system import pickler, user_log
 
@@ -353,7 +353,7 @@ class ActorClass:
         Raises:
             ValueError, TypeError: an unknown option, or a value of the wrong type or range.
         """
-        checked = option_table.validate_actor_options(actor_options, in_options=True)
+        checked = check_runtime_env(option_table.validate_actor_options(actor_options, in_options=True))
         return ActorOptionsWrapper(self, option_table.merge_options(self._default_options, checked))
 
     def _remote_function(self) -> Callable[..., ActorHandle]:
@@ -366,7 +366,7 @@ class ActorClass:
         """Create with options given beside the arguments."""
         options = self._default_options
         if actor_options:
-            checked = option_table.validate_actor_options(actor_options, in_options=True)
+            checked = check_runtime_env(option_table.validate_actor_options(actor_options, in_options=True))
             options = option_table.merge_options(options, checked)
         return create_actor(self, tuple(args or ()), dict(kwargs or {}), options)
 
@@ -393,7 +393,7 @@ def make_actor_class(cls: type, options: dict[str, Any]) -> ActorClass:
     Raises:
         ValueError, TypeError: with Ray's texts.
     """
-    checked = option_table.validate_actor_options(options, in_options=False)
+    checked = check_runtime_env(option_table.validate_actor_options(options, in_options=False))
     return _class_of(cls)(cls, checked)
 
 
@@ -453,6 +453,7 @@ def create_actor(
     spec = LeaseSpec(
         placement,
         core.job_id,
+        runtime_env=runtime_env_of(core, options),
         strategy=where.strategy,
         label_selector=options.get("label_selector") or {},
         placement_group_id=where.group_id,

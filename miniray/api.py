@@ -17,7 +17,7 @@ from miniray.exceptions import RaySystemError
 from miniray.processes import auto_init, current
 from miniray.processes.auto_init import require_core
 from miniray.refs import ObjectRef, RefGenerator
-from miniray.remote_function import RemoteFunction
+from miniray.remote_function import RemoteFunction, check_runtime_env
 
 if TYPE_CHECKING:
     from miniray.init_context import RayContext, Session
@@ -210,7 +210,7 @@ def _make_remote(target: Any, options: dict[str, Any]) -> Any:
 
         return make_actor_class(target, options)
     option_table.check_remote_target(target)
-    return RemoteFunction(target, option_table.validate_task_options(options, in_options=False))
+    return RemoteFunction(target, check_runtime_env(option_table.validate_task_options(options, in_options=False)))
 
 
 # ---- objects ----

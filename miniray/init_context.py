@@ -18,6 +18,7 @@ from miniray.version import __version__
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
+    from miniray.runtime_env import RuntimeEnv
 
 
 class Session(Protocol):
@@ -59,20 +60,21 @@ def start_session(given: dict[str, Any]) -> Session:
     """
     values = init_options.check_init_options(given)
     _check_isolation(values)
-    job = _job(values)
+    job, env = _job(values), _runtime_env(values)
     address = _address(values["address"])
     local = _is_local(values["local_mode"], address)
     info = None if local else find_session(address)
     if info is not None:
         user_log.say(user_log.INFO, f"Connecting to existing Ray cluster at address: {info.gcs_address}...", caller=3)
         _check_joining(values)
+    take_along = None if env is None else lambda folder: _take_along(env, folder)
     session: Session
     if local:
         from miniray.processes.local_mode import connect_local  # the head and all: 40 ms that few programs pay
 
-        session = connect_local(_head_config(values), job)
+        session = connect_local(_head_config(values), job, take_along)
     else:
-        session = connect(info, _head_config(values), job)
+        session = connect(info, _head_config(values), job, take_along)
     if values["logging_config"] is not None:
         from miniray.processes import structured_logging  # imports logging
 
@@ -170,10 +172,9 @@ def _check_isolation(values: dict[str, Any]) -> None:
 def _job(values: dict[str, Any]) -> dict[str, Any]:
     """What is to be known of this driver: its namespace, and the plain data that its workers get."""
     given = values["job_config"]
-    namespace, runtime_env, extra = values["namespace"], values["runtime_env"], {}
+    namespace, extra = values["namespace"], {}
     if given is not None:
         namespace = namespace or given.ray_namespace
-        runtime_env = runtime_env or given.runtime_env
         options.check_namespace(namespace)
         extra["metadata"] = dict(given.metadata)
         extra["default_actor_lifetime"] = given.default_actor_lifetime
@@ -189,13 +190,10 @@ def _job(values: dict[str, Any]) -> dict[str, Any]:
         **extra,
     )
     if given is not None:
-        job["config"]["sys_path"] = [*map(str, given.code_search_path), *job["config"]["sys_path"]]
-    if runtime_env:
-        from miniray.runtime_env import RuntimeEnv  # few drivers have one
-
-        if not isinstance(runtime_env, RuntimeEnv):
-            runtime_env = RuntimeEnv(**runtime_env)
-        job["config"]["runtime_env"] = _plain(runtime_env)
+        code_search_path = [*map(str, given.code_search_path)]
+        job["config"]["sys_path"] = [*code_search_path, *job["config"]["sys_path"]]
+        if code_search_path:
+            job["config"]["code_search_path"] = code_search_path
     if values["logging_config"] is not None:
         job["config"]["logging_config"] = values["logging_config"].to_dict()
     return job
@@ -207,13 +205,21 @@ def _is_ray() -> bool:
     return alias is not None and alias.is_installed()
 
 
-def _plain(runtime_env: dict[str, Any]) -> dict[str, Any]:
-    """The fields that travel as plain data; a hook that is a function, or a module, goes its own way."""
-    return {
-        name: value
-        for name, value in runtime_env.items()
-        if not callable(value) and not (name == "py_modules" and not all(isinstance(module, str) for module in value))
-    }
+def _runtime_env(values: dict[str, Any]) -> RuntimeEnv | None:
+    """The runtime environment of the job, checked; None: it has none."""
+    given = values["job_config"]
+    runtime_env = values["runtime_env"] or (given.runtime_env if given is not None else None)
+    if not runtime_env:
+        return None
+    from miniray.runtime_env.packages import job_environment  # few drivers have one
+
+    return job_environment(runtime_env)
+
+
+def _take_along(env: RuntimeEnv, session_dir: str) -> dict[str, Any]:
+    from miniray.runtime_env.packages import take_along
+
+    return take_along(env, session_dir).to_dict()
 
 
 # ---- what `init` returns ----

@@ -81,7 +81,7 @@ class RemoteFunction:
         Raises:
             ValueError, TypeError: an unknown option, or a value of the wrong type or range.
         """
-        checked = option_table.validate_task_options(task_options, in_options=True)
+        checked = check_runtime_env(option_table.validate_task_options(task_options, in_options=True))
         merged = option_table.merge_options(self._default_options, checked)
         return OptionsWrapper(_Call(self, merged), self._function)
 
@@ -89,7 +89,7 @@ class RemoteFunction:
         """Submit with options given beside the arguments: ``f._remote(args=(1,), num_returns=2)``."""
         call = self._call
         if task_options:
-            checked = option_table.validate_task_options(task_options, in_options=True)
+            checked = check_runtime_env(option_table.validate_task_options(task_options, in_options=True))
             call = _Call(self, option_table.merge_options(self._default_options, checked))
         return call.submit(tuple(args or ()), dict(kwargs or {}))
 
@@ -204,7 +204,6 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         retry_exception_types=types,
         max_calls=_max_calls(options, resources),
         resources=None if resources == DEFAULT_RESOURCES else resources,
-        runtime_env=serialize_runtime_env(options.get("runtime_env")),
         generator=generator,
         generator_backpressure=backpressure,
         timeout=options.get("timeout_s") or core.job_config.get("task_timeout_s") or 0.0,
@@ -215,6 +214,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
     spec = LeaseSpec(
         resources,
         core.job_id,
+        runtime_env=runtime_env_of(core, options),
         strategy=where.strategy,
         label_selector=label_selector,
         placement_group_id=where.group_id,
@@ -227,6 +227,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         tuple(sorted(label_selector.items())),
         where[:3],
         tuple(tuple(sorted(selector.items())) for selector in where.fallback_selectors),
+        spec.runtime_env,
     )
     scheduling_class = core.tasks.submission.scheduling_class(key, spec)
     return TaskBinding(
@@ -274,14 +275,26 @@ def _max_calls(options: dict[str, Any], resources: dict[str, int]) -> int:
     return int(max_calls)
 
 
-def serialize_runtime_env(runtime_env: dict[str, Any] | None) -> str:
-    """The option `runtime_env` as it travels: JSON, "" for none."""
-    if not runtime_env:
-        return ""
-    from miniray.runtime_env import RuntimeEnv  # few functions have one
+def runtime_env_of(core: CoreWorker, options: dict[str, Any]) -> str:
+    """The runtime environment of a call with these options, as it travels: JSON, "" for none."""
+    if not options.get("runtime_env"):
+        return core.runtime_env
+    from miniray.runtime_env.inheritance import combined  # few functions have one
 
-    env = runtime_env if isinstance(runtime_env, RuntimeEnv) else RuntimeEnv(**runtime_env)
-    return env.serialize()
+    return combined(core.runtime_env, options["runtime_env"])
+
+
+def check_runtime_env(options: dict[str, Any]) -> dict[str, Any]:
+    """The same options, with a checked runtime environment.
+
+    Raises:
+        TypeError, ValueError: as `miniray.runtime_env.RuntimeEnv`; a local directory.
+    """
+    if options.get("runtime_env"):
+        from miniray.runtime_env.inheritance import own_environment  # few functions have one
+
+        options["runtime_env"] = own_environment(options["runtime_env"])
+    return options
 
 
 def function_name(function: Callable[..., Any]) -> str:

@@ -148,23 +148,14 @@ class RuntimeContext:
 
     @property
     def runtime_env(self) -> RuntimeEnv:
-        """The runtime environment of the running task or actor; in a driver, of the job."""
+        """The runtime environment of the running task or actor, with what it inherits; in a driver, of the job."""
         from miniray.runtime_env import RuntimeEnv  # few programs ask
 
-        core = _core("Runtime env")
-        merged = dict(core.job_config.get("runtime_env") or {})
-        own = (current.task_context.get() or core.main_context).runtime_env
-        if own:
-            given = RuntimeEnv.deserialize(own)
-            variables = {**merged.get("env_vars", {}), **given.get("env_vars", {})}
-            merged.update(given)
-            if variables:
-                merged["env_vars"] = variables
-        return RuntimeEnv(_validate=False, **merged)
+        return RuntimeEnv.deserialize(self.get_runtime_env_string())
 
     def get_runtime_env_string(self) -> str:
         """The runtime environment as JSON."""
-        return self.runtime_env.serialize()
+        return _core("Runtime env").runtime_env or "{}"
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:

@@ -70,9 +70,32 @@ class ForkServerConfig(Struct):
 
     preload: list[str]
     start_method: str
-    session_dir: str
+    session_dir: str  #: "": the session does not end with this one, which serves one runtime environment
     store_dir: str
     patience: float = 0.0  #: seconds to wait for another head when this one is gone
+
+
+class EnvironmentRequest(Struct, omit_defaults=True):
+    """Head to a set-up process, first line: make this runtime environment."""
+
+    runtime_env: str  #: JSON
+    session_dir: str
+    cache_dir: str  #: where virtual environments are kept over sessions
+
+
+class EnvironmentPlan(Struct, omit_defaults=True):
+    """How the workers of a runtime environment are started; a set-up process to the head, its only line.
+
+    `error`: there is no such environment, and why.
+    """
+
+    env: dict[str, str] = {}
+    working_dir: str = ""
+    import_path: list[str] = []
+    command: str = ""  #: a shell command that stands for Python; "": forked as ever
+    prefix: str = ""  #: what the shell runs before it, with ``&&`` at its end
+    lock: str = ""  #: a file to hold a shared lock on, as long as workers of it may be started
+    error: str = ""
 
 
 class SpawnProcess(Struct, tag=True, omit_defaults=True):
@@ -86,7 +109,8 @@ class SpawnProcess(Struct, tag=True, omit_defaults=True):
     title: str
     out: str
     err: str
-    env: dict[str, str] = {}
+    env: dict[str, str] = {}  #: ``${NAME}`` in a value stands for what that variable is before
+    fresh: bool = False  #: not forked: a variable among these counts only when an interpreter starts
 
 
 class SignalProcess(Struct, tag=True):

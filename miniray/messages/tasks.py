@@ -84,7 +84,6 @@ class TaskExtras(Struct, array_like=True, omit_defaults=True):
     resources: dict[str, int] | None = None  #: units of 1/10000; None: a plain task's one CPU
     accelerator_ids: dict[str, list[str]] = {}
     placement_group_id: bytes = b""
-    runtime_env: str = ""
     concurrency_group: str = ""
     max_concurrency: int = 0  #: (creation) 0: by the kind of actor
     concurrency_groups: dict[str, int] = {}  #: (creation)

@@ -12,6 +12,7 @@ from miniray.exceptions import (
     RayActorError,
     RayError,
     RayTaskError,
+    RuntimeEnvSetupError,
 )
 from miniray.messages.control import DEAD
 from miniray.state_machines.actor_submission import ActorCall, ActorClient
@@ -40,6 +41,8 @@ def error_of(client: ActorClient, call: ActorCall | None = None) -> RayError:
         return ActorUnschedulableError(client.cause["error_message"])  # type: ignore[index]
     if named == "ActorPlacementGroupRemoved":
         return ActorPlacementGroupRemoved()
+    if named == "RuntimeEnvSetupError":
+        return RuntimeEnvSetupError(client.cause["error_message"])  # type: ignore[index]
     cause = {key: value for key, value in (client.cause or {}).items() if key in ActorDiedErrorContext._fields}
     cause["actor_id"] = client.actor_id
     return ActorDiedError(ActorDiedErrorContext(**cause))

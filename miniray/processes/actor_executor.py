@@ -65,7 +65,6 @@ class ActorExecutor:
         self.name = extras.actor_name
         self.resources = extras.resources
         self.accelerator_ids = extras.accelerator_ids
-        self.runtime_env = extras.runtime_env
         self.placement_group_id = extras.placement_group_id
         self.captures_children = extras.captures_children
         self.restarted = creation.attempt > 0
@@ -245,7 +244,6 @@ class ActorExecutor:
         context.actor_id = self.actor_id
         context.resources = self.resources
         context.accelerator_ids = self.accelerator_ids
-        context.runtime_env = self.runtime_env
         if self.placement_group_id:
             context.enter_group(self.placement_group_id, self.captures_children)
         context.function = function

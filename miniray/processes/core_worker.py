@@ -95,6 +95,7 @@ class CoreWorker:
         self.leaving: Waiter | None = None  #: the driver has told its head to stop, and waits for that
         self.main_context: Any = None
         self.job_config: dict[str, Any] = {}
+        self.runtime_env = ""  #: of this worker, or of the driver's job: JSON, "" for none
         self._outboxes: dict[bytes, Outbox] = {}
         self._dirty: list[Outbox] = []
         self._peers: dict[bytes, control.Hello] = {}

@@ -34,7 +34,6 @@ class TaskContext:
         "push",
         "put_numbers",
         "resources",
-        "runtime_env",
         "started",
         "task_id",
     )
@@ -47,7 +46,6 @@ class TaskContext:
         self.attempt = attempt
         self.actor_id: bytes | None = None
         self.resources: dict[str, int] | None = None  #: units of 1/10000; None: the one CPU of a plain task
-        self.runtime_env = ""  #: JSON, "" for none of its own
         self.accelerator_ids: dict[str, list[str]] = {}
         self.placement_group_id = b""
         self.captures_children = False  #: what is submitted here runs in the same placement group

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from miniray.messages.startup import HeadConfig, HeadReady
@@ -79,15 +80,23 @@ class DriverSession:
             sessions.remove_session(self.paths.directory, self.paths.store)
 
 
-def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dict[str, Any]) -> DriverSession:
+def connect(
+    info: sessions.SessionInfo | None,
+    head_config: HeadConfig,
+    job: dict[str, Any],
+    take_along: Callable[[str], dict[str, Any]] | None = None,
+) -> DriverSession:
     """Join a running session, or start a private one.
 
     Args:
         info: the session to join, as `system.session.find_session` found it; None starts one.
         head_config: how a head that has to be started is to be.
         job: namespace, config (plain data that workers and tables get).
+        take_along: puts what the job's runtime environment needs into the session's directory, and returns the
+            environment; None: it has none.
 
     Raises:
+        whatever `take_along` raises.
         RuntimeError: the head could not start, or speaks another version.
     """
     worker_id = os.urandom(28)
@@ -133,6 +142,8 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     )
     install_trace(transport, "driver")
     try:
+        if take_along is not None:
+            job["config"]["runtime_env"] = take_along(paths.directory)
         if head is not None:
             ready = head.wait_ready()
             head_address, epoch, node_id = ready.address, ready.epoch, ready.node_id
@@ -144,6 +155,7 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     except BaseException:
         transport.close(goodbye=False)
         if head is not None:
+            head.lifeline.close()
             head.kill()
             head.wait_exit(SHUTDOWN_TIMEOUT)
             sessions.remove_session(paths.directory, paths.store)
@@ -203,6 +215,7 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     core.session.update(registered.session)
     core.node_ip = core.session.get("node_ip", "127.0.0.1")
     core.job_config = job["config"]
+    core.runtime_env = serialized_runtime_env(job)
     core.tasks.use_job(registered.job_id)
     from miniray.ids import driver_task_id
 
@@ -214,6 +227,16 @@ def connect(info: sessions.SessionInfo | None, head_config: HeadConfig, job: dic
     current.set_core(core)
     _watch_forks()
     return DriverSession(core, paths, head, link, output, row)
+
+
+def serialized_runtime_env(job: dict[str, Any]) -> str:
+    """The runtime environment of a job as it travels: JSON, "" for none."""
+    runtime_env = job["config"].get("runtime_env")
+    if not runtime_env:
+        return ""
+    import json  # few drivers have one
+
+    return json.dumps(runtime_env, sort_keys=True)
 
 
 def head_config_root(config: HeadConfig) -> str | None:

@@ -354,14 +354,14 @@ class Executor:
                 core.flush()
         extras = extras_of(push)
         context = current.TaskContext(push.task_id, push.name, push.depth, attempt=push.attempt)
-        context.resources, context.runtime_env = extras.resources, extras.runtime_env
+        context.resources = extras.resources
         context.accelerator_ids = extras.accelerator_ids
         if extras.placement_group_id:
             context.enter_group(extras.placement_group_id, extras.captures_children)
         if push.kind != tasks.NORMAL_TASK:
             context.actor_id = push.task_id[8:24]
             if self.actor is not None:
-                context.resources, context.runtime_env = self.actor.resources, self.actor.runtime_env
+                context.resources = self.actor.resources
                 context.accelerator_ids = self.actor.accelerator_ids
                 self.actor.contexts[push.task_id] = context
                 if self.actor.placement_group_id:

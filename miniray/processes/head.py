@@ -88,7 +88,7 @@ def _start_fork_server(startup: Startup) -> ForkServerConnection:
     if config.epoch > 1:
         count = 0  # those of the old head come back
     if startup.socket_dir:
-        startup.prestarted = [startup.worker(os.urandom(28), startup.node_id, {}) for _ in range(count)]
+        startup.prestarted = [startup.worker(os.urandom(28), startup.node_id) for _ in range(count)]
 
     def in_child() -> None:
         startup.line.close()

@@ -235,6 +235,9 @@ class Gcs:
             "is_dead": False,
         }
         self._put_job(job_id)
+        runtime_env = message.config.get("runtime_env")
+        if runtime_env and (runtime_env.get("config") or {}).get("eager_install", True):
+            head.leases.want_environment(runtime_env)
         session = self.session()
         return control.DriverRegistered(message.request_id, job_id, driver.node_id, namespace, session)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from miniray.messages import control
 from miniray.messages.reconnect import HeldLease
@@ -17,6 +18,9 @@ from miniray.state_machines.resources import from_units
 
 if TYPE_CHECKING:
     from miniray.processes.head_shell import Head
+
+#: how the text of an actor begins that has no runtime environment
+_NO_ENVIRONMENT = "Could not create the actor because its associated runtime env failed to be created.\n"
 
 
 class Leases:
@@ -256,6 +260,9 @@ class Leases:
         self._carry_out(self.scheduler.schedule(now))
         for effect in self.pool.schedule(now):
             self._carry_out_pool(effect)
+        if self._changed:  # a runtime environment was ready at once
+            self.schedule()
+            return
         times = [at for at in (self.scheduler.wake_at, self.pool.wake_at) if at is not None]
         self.wake_at = min(times) if times else None
 
@@ -280,9 +287,12 @@ class Leases:
         if isinstance(effect, pooling.Assign):
             self._grant(effect)
         elif isinstance(effect, pooling.Start):
-            node_id, _ = effect.kind
-            member = head.starter.start(node_id, {})
+            member = head.environments.start(*effect.kind)
             self.pool.starting(member.worker_id, effect.kind, head.now)
+        elif isinstance(effect, pooling.Prepare):
+            head.environments.prepare(effect.runtime_env)
+        elif isinstance(effect, pooling.Forget):
+            head.environments.forget(effect.runtime_env)
         elif isinstance(effect, pooling.Dismiss):
             member = head.members[effect.worker_id]
             # Nobody waits for an idle worker's place: it stays for as long as somebody needs an object that it owns.
@@ -314,6 +324,32 @@ class Leases:
             self._head.actors.on_refused(claim.class_id, effect.text, error.replace("Task", "Actor"))
         else:
             self._head.post(claim.owner, control.LeaseRefused(claim.class_id, error, effect.text))
+
+    def want_environment(self, fields: dict[str, Any]) -> None:
+        """A job has come that will need this runtime environment."""
+        self._changed = True
+        self.pool.want(json.dumps(fields, sort_keys=True))
+
+    def prepared(self, runtime_env: str) -> None:
+        """A runtime environment is ready."""
+        self._changed = True
+        self.pool.prepared(runtime_env, self._head.now)
+
+    def unprepared(self, runtime_env: str, text: str) -> None:
+        """A runtime environment cannot be had: whoever waits for workers of it hears why."""
+        self._changed = True
+        told: set[scheduling.ClaimKey] = set()
+        for refusal in self.pool.unprepared(runtime_env):
+            for lease_id in refusal.lease_ids:
+                claim = self.scheduler.refuse(lease_id)
+                if claim is None or claim.key in told:
+                    continue
+                told.add(claim.key)
+                if claim.held is not None:
+                    self._head.actors.on_refused(claim.class_id, _NO_ENVIRONMENT + text, "RuntimeEnvSetupError")
+                else:
+                    refused = control.LeaseRefused(claim.class_id, "RuntimeEnvSetupError", text)
+                    self._head.post(claim.owner, refused)
 
     def _refuse(self, refusal: pooling.Effect, member: Member | None) -> None:
         if not isinstance(refusal, pooling.Refuse):

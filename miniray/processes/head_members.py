@@ -11,10 +11,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miniray.messages.control import WorkerDied
 from miniray.messages.objects import Address
+
+if TYPE_CHECKING:
+    from miniray.processes.head_workers import WorkerStarter
 
 #: seconds that the exit status may come later than the end of file
 STATUS_WITHIN = 0.2
@@ -53,6 +56,7 @@ class Member:
         "runtime_env",
         "settling",
         "start_time",
+        "starter",
         "watchers",
         "worker_id",
     )
@@ -81,6 +85,7 @@ class Member:
         self.is_child = False  #: of the fork server of an earlier head
         self.runtime_env = ""
         self.reserved = 0  #: bytes of the object store
+        self.starter: WorkerStarter | None = None  #: whose child it is; None for drivers
 
     def died(self) -> WorkerDied:
         """The notice of its death."""

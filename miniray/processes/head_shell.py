@@ -37,6 +37,7 @@ from miniray.messages.reconnect import Rejoin
 from miniray.messages.startup import HeadReady
 from miniray.processes.head_actors import Actors
 from miniray.processes.head_durable import storage_of
+from miniray.processes.head_environments import Environments
 from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
@@ -49,7 +50,7 @@ from miniray.processes.head_workers import WorkerStarter
 from miniray.processes.trace import install_trace
 from miniray.system import session as sessions
 from miniray.system import worker_coverage
-from miniray.system.fork_server_connection import ForkServerConnection
+from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
 from miniray.system.lifeline import Greeting, is_at_end
 from miniray.system.sockets import LoopbackTransport, ZmqTransport
 from miniray.system.task_record import take_record
@@ -92,6 +93,7 @@ class Head:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
         self.starter = self._make_starter(fork_server)
+        self.environments = self._make_environments()
         self._wake_read, self._wake_write = os.pipe()
         self.gcs: Gcs = Gcs(self)
         self.memory: Memory = Memory(self)
@@ -154,7 +156,15 @@ class Head:
         )
 
     def _make_starter(self, fork_server: ForkServerConnection) -> WorkerStarter:
-        return WorkerStarter(self, fork_server)
+        return WorkerStarter(
+            self,
+            fork_server,
+            lambda: exec_fork_server(self.startup.fork_server_config()),
+            lambda: self.stop("its fork server dies again and again; see head.err"),
+        )
+
+    def _make_environments(self) -> Environments:
+        return Environments(self, NODE_IP)
 
     def _listen(self) -> None:
         """Take the signals, and the calls of those that join."""
@@ -559,7 +569,7 @@ class Head:
                 except ProcessLookupError:
                     pass
         else:
-            self.starter.kill(member)
+            (member.starter or self.starter).kill(member)
 
     def dismiss(self, member: Member, reason: str, *, grace: float = GRACE, drain: bool = False) -> None:
         """Ask a worker to leave, and end it if it does not within `grace` seconds (0: it may take its time)."""
@@ -603,6 +613,7 @@ class Head:
         for member in self.members.values():
             if member.orphan:
                 self.kill(member, self.stopping)
+        self.environments.end()
         self.starter.end()
         self.gcs.durable.close(feed=bool(self.config.storage))
         sessions.remove_session(self.config.session_dir, self.config.store_dir)

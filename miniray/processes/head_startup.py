@@ -9,12 +9,14 @@ import time
 import msgspec
 
 from miniray.messages.objects import Address
-from miniray.messages.startup import ForkServerConfig, HeadConfig, SpawnProcess
+from miniray.messages.startup import EnvironmentPlan, ForkServerConfig, HeadConfig, SpawnProcess
 from miniray.processes.worker_config import WorkerConfig
 from miniray.system import lifeline, machine, worker_coverage
 from miniray.system.session import SessionPaths
 
 _SOCKET_NAME = "head"
+_NO_ENVIRONMENT = EnvironmentPlan()
+_EARLY = ("LD_", "DYLD_", "PYTHON", "MALLOC_", "GLIBC_TUNABLES", "ASAN_", "LSAN_")
 
 
 class Startup:
@@ -46,8 +48,14 @@ class Startup:
             preload.append("coverage")
         return ForkServerConfig(preload, config.start_method, config.session_dir, config.store_dir, config.reconnect_s)
 
-    def worker(self, worker_id: bytes, node_id: bytes, env: dict[str, str]) -> SpawnProcess:
-        """How to start a worker with this id."""
+    def environment_fork_server_config(self) -> ForkServerConfig:
+        """What the fork server of a runtime environment is told. The session does not end with it."""
+        return msgspec.structs.replace(self.fork_server_config(), session_dir="", store_dir="")
+
+    def worker(
+        self, worker_id: bytes, node_id: bytes, runtime_env: str = "", plan: EnvironmentPlan = _NO_ENVIRONMENT
+    ) -> SpawnProcess:
+        """How to start a worker with this id, for an environment and with what its set-up has found."""
         config, paths = self.config, self.paths
         stem = os.path.join(paths.logs, f"worker-{worker_id.hex()}-")
         out, err = stem + "{pid}.out", stem + "{pid}.err"
@@ -69,11 +77,19 @@ class Startup:
             epoch=self.epoch,
             out_file=out,
             err_file=err,
-            env=env,
             reconnect_s=config.reconnect_s,
+            runtime_env=runtime_env,
+            working_dir=plan.working_dir,
+            import_path=plan.import_path,
         )
         payload = msgspec.msgpack.encode(worker)
-        return SpawnProcess(worker_id, config.worker_target, payload, "ray::IDLE", out, err, env)
+        fresh = any(map(counts_at_start_only, plan.env))
+        return SpawnProcess(worker_id, config.worker_target, payload, "ray::IDLE", out, err, plan.env, fresh)
+
+
+def counts_at_start_only(variable: str) -> bool:
+    """Whether an environment variable says something to the loader or to the interpreter, and not to the program."""
+    return variable.startswith(_EARLY) and variable != "PYTHONPATH"
 
 
 def _own_port(config: HeadConfig) -> tuple[socket.socket, int]:

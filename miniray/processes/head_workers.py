@@ -10,11 +10,19 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from miniray.messages.startup import ChildrenTold, EndForkServer, ProcessExited, ProcessStarted, SignalProcess
+from miniray.messages.startup import (
+    ChildrenTold,
+    EndForkServer,
+    EnvironmentPlan,
+    ProcessExited,
+    ProcessStarted,
+    SignalProcess,
+)
 from miniray.processes.head_members import Member
-from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
+from miniray.system.fork_server_connection import ForkServerConnection
 
 if TYPE_CHECKING:
     from miniray.processes.head_shell import Head
@@ -22,14 +30,28 @@ if TYPE_CHECKING:
 #: a fork server that dies more often than this within so many seconds is not started again
 _DEATHS = 3
 _SECONDS = 10.0
+_NO_ENVIRONMENT = EnvironmentPlan()
 
 
 class WorkerStarter:
-    """The fork server, as the head uses it."""
+    """A fork server, as the head uses it.
 
-    def __init__(self, head: Head, server: ForkServerConnection) -> None:
+    Args:
+        launch: starts another one when it is dead.
+        hopeless: called when it dies again and again.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        server: ForkServerConnection,
+        launch: Callable[[], ForkServerConnection],
+        hopeless: Callable[[], None],
+    ) -> None:
         self._head = head
         self._server = server
+        self._launch = launch
+        self._hopeless = hopeless
         self._deaths: list[float] = []
 
     @property
@@ -43,13 +65,14 @@ class WorkerStarter:
 
     def end(self) -> None:
         """Hang up, which makes it kill its children, and wait until it has."""
+        self._head.unwatch(self._server.fileno())
         self._server.send(EndForkServer())
         self._server.close()
         self._server.wait()
 
-    def start(self, node_id: bytes, env: dict[str, str]) -> Member:
+    def start(self, node_id: bytes, runtime_env: str = "", plan: EnvironmentPlan = _NO_ENVIRONMENT) -> Member:
         """Have a worker forked; it will register itself."""
-        request = self._head.startup.worker(os.urandom(28), node_id, env)
+        request = self._head.startup.worker(os.urandom(28), node_id, runtime_env, plan)
         member = self.expect(request.key, node_id, request.out, request.err)
         self._server.send(request)
         return member
@@ -58,6 +81,7 @@ class WorkerStarter:
         """A worker is being started."""
         member = Member(worker_id, "worker", node_id, time.time())
         member.out_file, member.err_file = out, err
+        member.starter = self
         self._head.members[worker_id] = member
         return member
 
@@ -91,7 +115,6 @@ class WorkerStarter:
 
     def _replace(self) -> None:
         head = self._head
-        head.unwatch(self._server.fileno())
         # It hung up, so it is dying. It is our child and not reaped yet, so the number is its own.
         if self._server.is_child:
             try:
@@ -101,15 +124,14 @@ class WorkerStarter:
         self.end()
         if head.stopping:
             return
-        print("head: the fork server is gone, starting another one", file=sys.stderr, flush=True)
         now = head.now
         self._deaths = [at for at in self._deaths if now - at < _SECONDS] + [now]
-        if len(self._deaths) > _DEATHS:
-            head.stop("its fork server dies again and again; see head.err")
-            return
-        self._server = exec_fork_server(head.startup.fork_server_config())
-        self.open()
-        for member in [member for member in head.members.values() if member.kind == "worker"]:
+        hopeless = len(self._deaths) > _DEATHS
+        if not hopeless:
+            print("head: the fork server is gone, starting another one", file=sys.stderr, flush=True)
+            self._server = self._launch()
+            self.open()
+        for member in [member for member in head.members.values() if self._is_parent_of(member)]:
             member.orphan = True
             if not member.registered:
                 # Whether it was forked at all is not known.
@@ -117,3 +139,11 @@ class WorkerStarter:
                     head.kill(member, "its fork server died while it started")
                 head.leases.on_lost(member.worker_id)
                 head.settle(member)
+        if hopeless:
+            self._hopeless()
+
+    def _is_parent_of(self, member: Member) -> bool:
+        if member.kind != "worker" or member.orphan:
+            return False
+        # Those of an earlier head are children of the fork server that it has left.
+        return (member.starter or self._head.starter) is self

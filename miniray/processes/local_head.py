@@ -7,6 +7,7 @@ of a fork server it starts threads. The end of a worker is known when its thread
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -15,7 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from miniray.messages.objects import Address
-from miniray.messages.startup import HeadConfig
+from miniray.messages.startup import EnvironmentPlan, HeadConfig
+from miniray.processes.head_environments import Environments
+from miniray.processes.head_gcs import NODE_IP
 from miniray.processes.head_members import Member
 from miniray.processes.head_shell import Head
 from miniray.processes.head_startup import Startup
@@ -58,7 +61,8 @@ class LocalHead(Head):
     Args:
         startup: who it is.
         registry: the transports of this session.
-        make_worker: makes and starts a worker: called with (worker id, node id, its number, what to call at its end).
+        make_worker: makes and starts a worker: called with (worker id, node id, its number, its runtime environment,
+            what to call at its end).
         ended: called when the head is at its end.
     """
 
@@ -66,7 +70,7 @@ class LocalHead(Head):
         self,
         startup: LocalStartup,
         registry: dict[bytes, LoopbackTransport],
-        make_worker: Callable[[bytes, bytes, int, Callable[[LocalWorker], None]], LocalWorker],
+        make_worker: Callable[[bytes, bytes, int, str, Callable[[LocalWorker], None]], LocalWorker],
         ended: Callable[[], None],
     ) -> None:
         self._registry = registry
@@ -83,6 +87,9 @@ class LocalHead(Head):
     def _make_starter(self, fork_server: Any) -> WorkerStarter:
         self.local_workers = LocalWorkers(self, self._make_worker)
         return self.local_workers
+
+    def _make_environments(self) -> Environments:
+        return LocalEnvironments(self, NODE_IP)
 
     def _listen(self) -> None:
         os.set_blocking(self._wake_read, False)
@@ -125,13 +132,39 @@ class LocalHead(Head):
         self.local_workers.workers.clear()
 
 
+class LocalEnvironments(Environments):
+    """Of an environment a thread can have its packages only: their places go to the end of the import path."""
+
+    def __init__(self, head: LocalHead, node_ip: str) -> None:
+        super().__init__(head, node_ip)
+        self._added: list[str] = []
+
+    def _set_up(self, runtime_env: str, timeout: float) -> None:
+        self._finish(
+            runtime_env,
+            EnvironmentPlan(error="This runtime environment needs processes, and in local mode there are none."),
+        )
+
+    def _finish(self, runtime_env: str, plan: EnvironmentPlan) -> None:
+        places = [place for place in plan.import_path if place not in sys.path]
+        sys.path += places
+        self._added += places
+        super()._finish(runtime_env, plan)
+
+    def end(self) -> None:
+        super().end()
+        for place in self._added:
+            if place in sys.path:
+                sys.path.remove(place)
+
+
 class LocalWorkers(WorkerStarter):
     """Starts threads, and notices their ends."""
 
     def __init__(
         self,
         head: LocalHead,
-        make_worker: Callable[[bytes, bytes, int, Callable[[LocalWorker], None]], LocalWorker],
+        make_worker: Callable[[bytes, bytes, int, str, Callable[[LocalWorker], None]], LocalWorker],
     ) -> None:
         self._local_head = head
         self._head = head
@@ -143,11 +176,11 @@ class LocalWorkers(WorkerStarter):
     def open(self) -> None:
         pass
 
-    def start(self, node_id: bytes, env: dict[str, str]) -> Member:
+    def start(self, node_id: bytes, runtime_env: str = "", plan: EnvironmentPlan | None = None) -> Member:
         worker_id = os.urandom(28)
         self._number += 1
         member = self.expect(worker_id, node_id, "", "")
-        self.workers[worker_id] = self._make_worker(worker_id, node_id, self._number, self._thread_ended)
+        self.workers[worker_id] = self._make_worker(worker_id, node_id, self._number, runtime_env, self._thread_ended)
         return member
 
     def kill(self, member: Member) -> None:

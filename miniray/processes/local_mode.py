@@ -19,6 +19,7 @@ from miniray.messages import control
 from miniray.messages.startup import HeadConfig
 from miniray.processes import current, local_host, local_objects
 from miniray.processes.core_worker import CoreWorker
+from miniray.processes.driver import serialized_runtime_env
 from miniray.processes.driver_output import DriverOutput
 from miniray.processes.local_deadlock import WaitWatch
 from miniray.processes.local_head import LocalHead, LocalStartup
@@ -65,18 +66,32 @@ class LocalSession:
             os.close(head.startup.paths.lock_fd)
 
 
-def connect_local(head_config: HeadConfig, job: dict[str, Any]) -> LocalSession:
+def connect_local(
+    head_config: HeadConfig, job: dict[str, Any], take_along: Callable[[str], dict[str, Any]] | None = None
+) -> LocalSession:
     """Start a session in this process.
 
     Args:
         head_config: how the head is to be.
         job: namespace, config (plain data that workers and tables get).
+        take_along: as of `driver.connect`.
+
+    Raises:
+        whatever `take_along` raises.
     """
     worker_id = os.urandom(28)
     capacity = head_config.object_store_memory or sessions.LEAST_CAPACITY
     paths = sessions.create_session(head_config.session_dir or None, capacity=capacity)
     if paths.warning:
         user_log.say(user_log.WARNING, paths.warning)
+    if take_along is not None:
+        try:
+            job["config"]["runtime_env"] = take_along(paths.directory)
+        except BaseException:
+            sessions.remove_session(paths.directory, paths.store)
+            if paths.lock_fd >= 0:
+                os.close(paths.lock_fd)
+            raise
     head_config.driver_id = worker_id
     head_config.session_dir, head_config.session_name = paths.directory, paths.session_name
     head_config.store_dir, head_config.token = paths.store, paths.token
@@ -84,8 +99,17 @@ def connect_local(head_config: HeadConfig, job: dict[str, Any]) -> LocalSession:
     registry: dict[bytes, LoopbackTransport] = {}
     session = {"session_name": paths.session_name, "session_dir": paths.directory, "log_dir": paths.logs}
 
-    def make_worker(worker_id: bytes, node_id: bytes, number: int, ended: Callable[[LocalWorker], None]) -> LocalWorker:
-        make_core = partial(worker_core, head=startup.address, node_id=node_id, store_dir=paths.store, session=session)
+    def make_worker(
+        worker_id: bytes, node_id: bytes, number: int, runtime_env: str, ended: Callable[[LocalWorker], None]
+    ) -> LocalWorker:
+        make_core = partial(
+            worker_core,
+            head=startup.address,
+            node_id=node_id,
+            store_dir=paths.store,
+            session=session,
+            runtime_env=runtime_env,
+        )
         return LocalWorker(worker_id, number, make_core, registry, ended, core.wait_watch)
 
     transport = LoopbackTransport(worker_id, registry, kind="driver", version=__version__)
@@ -120,6 +144,7 @@ def connect_local(head_config: HeadConfig, job: dict[str, Any]) -> LocalSession:
     core.session.update(registered.session)
     core.node_ip = core.session.get("node_ip", "127.0.0.1")
     core.job_config = job["config"]
+    core.runtime_env = serialized_runtime_env(job)
     core.tasks.use_job(registered.job_id)
     from miniray.ids import driver_task_id
 

@@ -178,9 +178,17 @@ def _adopt_job(core: CoreWorker, job_id: bytes) -> None:
 
 
 def worker_core(
-    transport: LoopbackTransport, *, head: Address, node_id: bytes, store_dir: str, session: dict[str, Any]
+    transport: LoopbackTransport,
+    *,
+    head: Address,
+    node_id: bytes,
+    store_dir: str,
+    session: dict[str, Any],
+    runtime_env: str,
 ) -> CoreWorker:
     """The core worker of a worker in local mode."""
-    return CoreWorker(
+    core = CoreWorker(
         transport, head, node_id=node_id, job_id=b"\0\0\0\0", store_dir=store_dir, mode="worker", session=dict(session)
     )
+    core.runtime_env = runtime_env
+    return core

@@ -84,7 +84,7 @@ class StateReports:
             push.parent_task_id,
             push.created,
             resources=extras.resources,
-            runtime_env=extras.runtime_env,
+            runtime_env=self._core.runtime_env,
             placement_group_id=extras.placement_group_id,
         )
 
@@ -95,6 +95,7 @@ class StateReports:
         elif task.state == PUSHED:
             state = SUBMITTED_TO_WORKER
         row = self._row(task.push, state, task.export.name or task.push.name, task.attempt)
+        row.runtime_env = task.scheduling_class.spec.runtime_env
         if task.lease is not None:
             row.worker_id, row.node_id = task.lease.worker.address.worker_id, task.lease.worker.node_id
         return row
@@ -157,7 +158,7 @@ class StateReports:
         row.started = started
         row.node_id, row.worker_id, row.pid = core.node_id, core.worker_id, core.pid
         if push.kind != tasks.NORMAL_TASK and core.actor is not None:
-            row.resources, row.runtime_env = core.actor.resources, core.actor.runtime_env
+            row.resources = core.actor.resources
         return row
 
     # -- actors ----------------------------------------------------------------------------------------------------

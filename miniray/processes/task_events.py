@@ -121,7 +121,7 @@ class TaskEventBuffer:
                 worker_id=died.worker_id if died is not None else b"",
                 node_id=died.node_id if died is not None else b"",
                 resources=extras.resources,
-                runtime_env=extras.runtime_env,
+                runtime_env=self._core.runtime_env,
                 placement_group_id=extras.placement_group_id,
             )
         )
@@ -168,9 +168,9 @@ class TaskEventBuffer:
         started = ended - duration
         error_type, text = error if error is not None else ("", "")
         if kind == tasks.NORMAL_TASK:
-            resources, runtime_env = extras.resources, extras.runtime_env
+            resources = extras.resources
         else:
-            resources, runtime_env = core.actor.resources, core.actor.runtime_env
+            resources = core.actor.resources
         return TaskRow(
             task_id,
             attempt,
@@ -189,7 +189,7 @@ class TaskEventBuffer:
             error_type if status == tasks.FAILED else "",
             text if status == tasks.FAILED else "",
             resources,
-            runtime_env,
+            core.runtime_env,
             extras.placement_group_id,
             _title(kind, name, function),
         )

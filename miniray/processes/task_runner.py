@@ -72,6 +72,7 @@ class TaskRunner:
         self._known_job = b""
         self.adopt_job: Callable[[bytes], None] = lambda job_id: None
         self.actor_repr: Callable[[], str | None] = lambda: None
+        self.follows_driver = True  #: import what the driver can import; not in a working directory of its own
         self.actor_id_hex: str | None = None
         self.generators = GeneratorRunner(core, self)
 
@@ -95,7 +96,7 @@ class TaskRunner:
             export = self._exports.get(function_id)
             if export is None:
                 raise exceptions.RaySystemError(f"The function {function_id.hex()} did not reach this worker.")
-            for entry in export.sys_path:
+            for entry in export.sys_path if self.follows_driver else ():
                 if entry not in sys.path:
                     sys.path.append(entry)
             payload = export.payload

@@ -20,10 +20,11 @@ from miniray.processes import current
 from miniray.processes.core_worker import CoreWorker
 from miniray.processes.executor import Executor
 from miniray.processes.head_link import HeadLink
+from miniray.processes.task_runner import WorkerExit
 from miniray.processes.trace import install_trace
 from miniray.processes.worker_config import WorkerConfig
 from miniray.processes.worker_output import WorkerOutput
-from miniray.system import lifeline, user_log, worker_coverage
+from miniray.system import lifeline, process_start, user_log, worker_coverage
 from miniray.system.limits import raise_file_limit
 from miniray.system.sockets import ZmqTransport
 
@@ -39,6 +40,8 @@ def main(payload: bytes) -> None:
     raise_file_limit()
     user_log.plain = True
     random.seed()
+    if config.runtime_env:
+        _enter_environment(config)
     line = lifeline.connect(config.lifeline, config.worker_id, config.token)
     transport = ZmqTransport(
         config.worker_id,
@@ -64,13 +67,15 @@ def main(payload: bytes) -> None:
             "node_ip": config.node_ip,
         },
     )
+    core.runtime_env = config.runtime_env
     core.main_context = current.TaskContext(os.urandom(24), "", 0)
     current.set_core(core)
     pid = os.getpid()
     output = WorkerOutput(core, config.out_file.format(pid=pid), config.err_file.format(pid=pid))
     executor = Executor(core, output)
     core.reactor.on_idle = executor.idle
-    executor.runner.adopt_job = lambda job_id: _adopt_job(core, output, job_id)
+    executor.runner.follows_driver = not config.working_dir
+    executor.runner.adopt_job = lambda job_id: _adopt_job(core, output, job_id, config.working_dir)
 
     def head_gone(reason: str) -> None:
         # A worker of a dead session has nobody to work for; user code may be running and cannot be waited for.
@@ -87,7 +92,23 @@ def main(payload: bytes) -> None:
     _leave(core, link, reason)
 
 
-def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
+def _enter_environment(config: WorkerConfig) -> None:
+    """Run where the runtime environment says, and import from there first."""
+    path = list(config.import_path)
+    inherited = os.environ.get("PYTHONPATH", "")
+    if path:
+        os.environ["PYTHONPATH"] = os.pathsep.join([*path, *filter(None, [inherited])])
+    path += [entry for entry in inherited.split(os.pathsep) if entry]
+    if config.working_dir:
+        os.chdir(config.working_dir)
+        # What the driver had added to its own path was not taken along, as in Ray.
+        path += process_start.interpreter_path()
+        sys.path[:] = [*dict.fromkeys(path)]
+    else:
+        sys.path[:0] = [entry for entry in path if entry not in sys.path]
+
+
+def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes, working_dir: str) -> None:
     """The first task of a job has come: look like its driver (import path, working directory, namespace)."""
     row: dict[str, Any] = core.head_client.request(lambda number: control.Query(number, "job", {"job_id": job_id}))
     config = row["config"]
@@ -100,11 +121,14 @@ def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
         from miniray.system import import_alias  # only where `ray` is to mean miniray
 
         import_alias.install()
-    for entry in reversed(config.get("sys_path", [])):
-        if entry not in sys.path:
-            sys.path.insert(0, entry)
     cwd = config.get("cwd")
-    if cwd:
+    if working_dir:
+        sys.path[:0] = [entry for entry in config.get("code_search_path", ()) if entry not in sys.path]
+    else:
+        for entry in reversed(config.get("sys_path", [])):
+            if entry not in sys.path:
+                sys.path.insert(0, entry)
+    if cwd and not working_dir:
         try:
             os.chdir(cwd)
         except OSError:
@@ -117,6 +141,19 @@ def _adopt_job(core: CoreWorker, output: WorkerOutput, job_id: bytes) -> None:
     worker_coverage.start()
     if config.get("log_to_driver", True):
         output.driver = Address(*row["driver"])
+    hook = os.environ.get("__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR")  # `setup_hook`, not imported for this
+    if hook:
+        _run_hook(core, hook)
+
+
+def _run_hook(core: CoreWorker, hook: str) -> None:
+    from miniray.processes import setup_hook  # few jobs have one
+
+    try:
+        setup_hook.run_hook(hook, core.session["session_dir"])
+    except setup_hook.SetupHookError as error:
+        print(error, file=sys.stderr, flush=True)
+        raise WorkerExit(f"SYSTEM_ERROR: {error}") from None
 
 
 def _leave(core: CoreWorker, link: HeadLink, reason: str) -> None:

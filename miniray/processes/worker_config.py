@@ -29,4 +29,6 @@ class WorkerConfig(Struct, frozen=True):
     err_file: str
     node_ip: str = "127.0.0.1"
     reconnect_s: float = 0.0  #: seconds to wait for another head when this one is gone
-    env: dict[str, str] = {}  #: set in os.environ already
+    runtime_env: str = ""  #: the environment it is for, JSON
+    working_dir: str = ""  #: where it runs; "": in the driver's
+    import_path: list[str] = []  #: to import from before all else

@@ -10,7 +10,9 @@ Rules
 2. A worker that comes up late serves whoever waits then, or waits idle.
 3. `ATTEMPTS` failures to start in a row refuse all requests of that kind; there is no endless respawn. A worker that
    does not register within `REGISTER_WITHIN` is killed, and counts as a failure.
-4. Idle workers beyond the node's soft limit (one per CPU) leave after `IDLE_SECONDS`, the longest idle ones first.
+4. A runtime environment is prepared once, before the first worker of it is started. When that fails, all requests for
+   it are refused, and the next one tries again. One that nobody has used for `FORGET_AFTER` is forgotten.
+5. Idle workers beyond the node's soft limit (one per CPU) leave after `IDLE_SECONDS`, the longest idle ones first.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ from msgspec import Struct
 IDLE_SECONDS = 1.0
 REGISTER_WITHIN = 60.0
 ATTEMPTS = 3
+FORGET_AFTER = 10.0
 
 STARTING, IDLE, LEASED, LEAVING = "starting", "idle", "leased", "leaving"
+
+PREPARING, READY = "preparing", "ready"
 
 #: node and runtime environment
 Kind = tuple[bytes, str]
@@ -48,6 +53,25 @@ class Request(Struct):
 
     lease_id: int
     job_id: bytes
+
+
+class Environment(Struct):
+    """A runtime environment that somebody has asked for; "" is none, and always ready."""
+
+    state: str
+    since: float
+
+
+class Prepare(Struct):
+    """Make this runtime environment, and tell `prepared` or `unprepared`."""
+
+    runtime_env: str
+
+
+class Forget(Struct):
+    """Nobody uses this runtime environment."""
+
+    runtime_env: str
 
 
 class Start(Struct):
@@ -83,7 +107,7 @@ class Refuse(Struct):
     lease_ids: list[int] = []
 
 
-Effect = Union[Start, Assign, Dismiss, Kill, Refuse]
+Effect = Union[Prepare, Forget, Start, Assign, Dismiss, Kill, Refuse]
 
 
 class WorkerPool:
@@ -102,6 +126,9 @@ class WorkerPool:
         self._starting: dict[Kind, int] = {}  # also those asked for, and not yet named
         self._failures: dict[Kind, int] = {}
         self._soft_limit: dict[bytes, int] = {}
+        self._environments: dict[str, Environment] = {}
+        self._population: dict[str, int] = {}  # workers of each, in whatever state
+        self._wanted: list[str] = []  #: to be prepared before anybody needs a worker of it
 
     # -- nodes and jobs ------------------------------------------------------------------------------------------------
 
@@ -147,6 +174,25 @@ class WorkerPool:
         else:
             self._to_idle(worker, now)
 
+    # -- runtime environments --------------------------------------------------------------------------------------
+
+    def want(self, runtime_env: str) -> None:
+        """It will be needed soon."""
+        if runtime_env and runtime_env not in self._environments:
+            self._wanted.append(runtime_env)
+
+    def prepared(self, runtime_env: str, now: float) -> None:
+        """It is ready."""
+        environment = self._environments.get(runtime_env)
+        if environment is not None and environment.state == PREPARING:
+            environment.state, environment.since = READY, now
+
+    def unprepared(self, runtime_env: str) -> list[Refuse]:
+        """It cannot be had, or no longer: whom to refuse."""
+        self._environments.pop(runtime_env, None)
+        kinds = [kind for kind in self._requests if kind[1] == runtime_env]
+        return [Refuse(kind, [request.lease_id for request in self._requests.pop(kind)]) for kind in kinds]
+
     # -- life of workers -------------------------------------------------------------------------------------------
 
     def prestart(self, kind: Kind, worker_id: bytes, now: float) -> None:
@@ -157,10 +203,16 @@ class WorkerPool:
     def starting(self, worker_id: bytes, kind: Kind, now: float) -> None:
         """The process that `Start` asked for has this id."""
         self.workers[worker_id] = Worker(worker_id, kind, STARTING, now)
+        self._count(kind)
+
+    def _count(self, kind: Kind) -> None:
+        if kind[1]:
+            self._population[kind[1]] = self._population.get(kind[1], 0) + 1
 
     def adopt(self, worker_id: bytes, kind: Kind, job_id: bytes, lease_id: int, now: float) -> None:
         """A worker that an earlier head has started; `lease_id` 0: it is idle."""
         worker = self.workers[worker_id] = Worker(worker_id, kind, LEASED, now)
+        self._count(kind)
         worker.job_id = job_id
         worker.lease_id = lease_id
         if not lease_id:
@@ -188,6 +240,10 @@ class WorkerPool:
         effects: list[Effect] = []
         if worker is None:
             return None, effects
+        if worker.kind[1]:
+            self._population[worker.kind[1]] -= 1
+            if not self._population[worker.kind[1]]:
+                del self._population[worker.kind[1]]
         if worker.state == IDLE:
             self._idle[worker.kind].pop(worker_id, None)
         elif worker.state == STARTING:
@@ -219,14 +275,40 @@ class WorkerPool:
         """Serve requests, start what is missing, dismiss what is too much."""
         self.wake_at = None
         effects: list[Effect] = []
+        while self._wanted:
+            self._is_ready(self._wanted.pop(), now, effects)
         for kind in list(self._requests):
             self._serve(kind, effects)
-            self._start_missing(kind, effects)
+            if not kind[1] or self._is_ready(kind[1], now, effects):
+                self._start_missing(kind, effects)
             if not self._requests[kind]:
                 del self._requests[kind]
         self._dismiss_idle(now, effects)
         self._kill_late(now, effects)
+        if self._environments:
+            self._forget_unused(now, effects)
         return effects
+
+    def _is_ready(self, runtime_env: str, now: float, effects: list[Effect]) -> bool:
+        environment = self._environments.get(runtime_env)
+        if environment is None:
+            self._environments[runtime_env] = Environment(PREPARING, now)
+            effects.append(Prepare(runtime_env))
+            return False
+        return environment.state == READY
+
+    def _forget_unused(self, now: float, effects: list[Effect]) -> None:
+        wanted = {kind[1] for kind in self._requests}
+        for name, environment in list(self._environments.items()):
+            if environment.state != READY:
+                continue
+            if name in self._population or name in wanted:
+                environment.since = now
+            elif now - environment.since >= FORGET_AFTER:
+                del self._environments[name]
+                effects.append(Forget(name))
+            else:
+                self._wake(environment.since + FORGET_AFTER)
 
     def _serve(self, kind: Kind, effects: list[Effect]) -> None:
         waiting, idle = self._requests[kind], self._idle.get(kind)

@@ -24,6 +24,7 @@ Rules
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import socket
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 #: ends of children that a new head is told of
 _KEPT_EXITS = 1000
 
+_REFERENCE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 _decode_request = msgspec.json.Decoder(ToForkServer).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -69,6 +71,7 @@ class ForkServer:
         start_method: "fork" or "spawn".
         on_death: called when the head is gone and all children are dead.
         waiting_room: where a new head may find it when this one is gone; None: nobody will come.
+        outlives_head: without a waiting room: children are not killed when the head is gone.
     """
 
     def __init__(
@@ -78,7 +81,9 @@ class ForkServer:
         start_method: str,
         on_death: Callable[[], None],
         waiting_room: WaitingRoom | None = None,
+        outlives_head: bool = False,
     ) -> None:
+        self._outlives_head = outlives_head
         self._connection = connection
         self._waiting_room = waiting_room
         self._exited: deque[ProcessExited] = deque(maxlen=_KEPT_EXITS)
@@ -123,6 +128,8 @@ class ForkServer:
         """The head is gone: wait for the next one. False: none came in time."""
         room = self._waiting_room
         if room is None:
+            if self._outlives_head:
+                self._outlive()
             return False
         signal.signal(signal.SIGTERM, lambda number, frame: setattr(self, "_ending", True))
         connection = room.wait(self._wake_read, self._reap_and_drain, lambda: self._ending)
@@ -138,6 +145,16 @@ class ForkServer:
             self._report(message)
         self._report(ChildrenTold())
         return True
+
+    def _outlive(self) -> None:
+        """Stay until the last child has ended. They wait for a new head by themselves, and it has others made."""
+        signal.signal(signal.SIGTERM, lambda number, frame: setattr(self, "_ending", True))
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        self._reap()
+        while self._pids and not self._ending:
+            poll.poll()
+            self._reap_and_drain()
 
     def _reap_and_drain(self) -> None:
         try:
@@ -199,7 +216,7 @@ class ForkServer:
 
     def _start(self, request: SpawnProcess) -> None:
         try:
-            pid = self._fork_child(request) if self._fork else exec_child(request)
+            pid = self._fork_child(request) if self._fork and not request.fresh else exec_child(request)
         except OSError as error:
             self._report(ProcessExited(request.key, 0, 0, f"cannot start a process: {error}"))
             return
@@ -310,7 +327,7 @@ def run_child(request: SpawnProcess) -> None:
     except PermissionError:
         pass  # it was exec'd as one
     redirect_output(request.out, request.err)
-    os.environ.update(request.env)
+    os.environ.update(expanded(request.env))
     blas_threads.variable_is_ours = "OMP_NUM_THREADS" not in os.environ
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if os.environ["OMP_NUM_THREADS"] != "1" and os.environ["OMP_NUM_THREADS"].isdigit():
@@ -320,6 +337,14 @@ def run_child(request: SpawnProcess) -> None:
     module, _, function = request.target.partition(":")
     __import__(module)
     getattr(sys.modules[module], function)(request.payload)
+
+
+def expanded(variables: dict[str, str]) -> dict[str, str]:
+    """Environment variables with what ``$NAME`` and ``${NAME}`` in them stand for now; "" for what is not set."""
+    return {
+        name: _REFERENCE.sub(lambda found: os.environ.get(found[1] or found[2], ""), value) if "$" in value else value
+        for name, value in variables.items()
+    }
 
 
 def redirect_output(out: str, err: str) -> None:
@@ -353,17 +378,18 @@ def main() -> None:
         line += byte
     config = msgspec.json.decode(line, type=ForkServerConfig)
     room = waiting_room_of(config)
-    ForkServer(connection, config.preload, config.start_method, end_of(config), room).serve([])
+    outlives = bool(config.patience and not config.session_dir)
+    ForkServer(connection, config.preload, config.start_method, end_of(config), room, outlives).serve([])
 
 
 def waiting_room_of(config: ForkServerConfig) -> WaitingRoom | None:
     """Where this fork server waits for another head, if it is to."""
-    return WaitingRoom(config.session_dir, config.patience) if config.patience else None
+    return WaitingRoom(config.session_dir, config.patience) if config.patience and config.session_dir else None
 
 
 def end_of(config: ForkServerConfig) -> Callable[[], None]:
     """What a fork server does when the head is gone: nobody else is left to remove the directories."""
-    return lambda: remove_session(config.session_dir, config.store_dir)
+    return lambda: remove_session(config.session_dir, config.store_dir) if config.session_dir else None
 
 
 # ---- start method "spawn" ----
@@ -375,7 +401,8 @@ def exec_child(request: SpawnProcess) -> int:
 
     read, write = os.pipe()
     try:
-        pid = spawn(python_command("miniray.system.fork_server", "exec_main"), {3: read})
+        environment = {**os.environ, **expanded(request.env)} if request.fresh else None
+        pid = spawn(python_command("miniray.system.fork_server", "exec_main"), {3: read}, environment=environment)
         data = _encode(request)
         while data:
             data = data[os.write(write, data) :]
@@ -393,4 +420,6 @@ def exec_main() -> None:
     os.close(3)
     request = msgspec.json.decode(data, type=ToForkServer)
     assert isinstance(request, SpawnProcess)
+    if request.fresh:
+        request.env = {}  # they were there from the beginning
     run_child(request)

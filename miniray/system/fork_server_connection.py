@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from miniray.messages.startup import ForkServerConfig, FromForkServer, SpawnProcess, ToForkServer
+from miniray.messages.startup import EnvironmentPlan, ForkServerConfig, FromForkServer, SpawnProcess, ToForkServer
 from miniray.system.fork_server import ForkServer, end_of, waiting_room_of
-from miniray.system.process_start import python_command, spawn
+from miniray.system.process_start import command_elsewhere, python_command, spawn
 from miniray.system.waiting_room import find_fork_server, who_waits
 
 _decode = msgspec.json.Decoder(FromForkServer).decode
@@ -126,11 +126,23 @@ def fork_server(
     return ForkServerConnection(ours, pid)
 
 
-def exec_fork_server(config: ForkServerConfig) -> ForkServerConnection:
-    """Exec a new one from a process with threads, in place of one that died."""
+def exec_fork_server(
+    config: ForkServerConfig, plan: EnvironmentPlan | None = None, err: str = ""
+) -> ForkServerConnection:
+    """Exec a new one from a process with threads: in place of one that died, or for another interpreter.
+
+    Args:
+        plan: names the interpreter; None: this one.
+        err: a file for its errors, "" for those of this process.
+    """
     ours, theirs = socket.socketpair()
+    module, function = "miniray.system.fork_server", "main"
     try:
-        pid = spawn(python_command("miniray.system.fork_server", "main"), {3: theirs.fileno()})
+        if plan is None:
+            argv = python_command(module, function)
+        else:
+            argv = command_elsewhere(plan.prefix, plan.command, plan.working_dir, module, function)
+        pid = spawn(argv, {3: theirs.fileno()}, err=err)
         ours.sendall(_encode(config) + b"\n")
     except BaseException:
         ours.close()

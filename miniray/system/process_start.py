@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -33,8 +34,13 @@ LOCK_FD = 4
 TITLE_SPACE = 512
 
 _BOOTSTRAP = (
-    "import sys;sys.path[:1]=[];sys.path[:0]={first!r};"
+    "import sys;sys.path[:1]=[];interpreter_path=list(sys.path);sys.path[:0]={first!r};"
     "from {module} import {function};sys.path+=[p for p in {path!r} if p not in sys.path];{function}()"
+)
+#: for another interpreter, whose own packages go first
+_BOOTSTRAP_ELSEWHERE = (
+    "import sys;sys.path[:1]=[];interpreter_path=list(sys.path);elsewhere=True;"
+    "sys.path+=[p for p in {path!r} if p not in sys.path];from {module} import {function};{function}()"
 )
 
 
@@ -154,8 +160,33 @@ def python_command(module: str, function: str) -> list[str]:
         raise RuntimeError("miniray cannot start its processes: sys.executable is not set")
     package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = [os.path.abspath(entry) for entry in sys.path if entry]
-    code = _BOOTSTRAP.format(first=[package_parent], path=path, module=module, function=function)
+    if getattr(sys.modules.get("__main__"), "elsewhere", False):
+        code = _BOOTSTRAP_ELSEWHERE.format(path=path, module=module, function=function)
+    else:
+        code = _BOOTSTRAP.format(first=[package_parent], path=path, module=module, function=function)
     return [sys.executable, *interpreter_flags(), "-c", code.ljust(TITLE_SPACE)]
+
+
+def command_elsewhere(prefix: str, command: str, directory: str, module: str, function: str) -> list[str]:
+    """The argv that calls a function of miniray in another interpreter.
+
+    Args:
+        prefix: what the shell runs before it, with ``&&`` at its end, or "".
+        command: a shell command that takes the arguments of Python.
+        directory: where the command runs, "" for here.
+    """
+    import site
+
+    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = [package_parent, *site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    code = _BOOTSTRAP_ELSEWHERE.format(path=path, module=module, function=function)
+    script = f'cd "$0" && {prefix} exec {command} "$@"'
+    return ["/bin/sh", "-c", script, directory or ".", *interpreter_flags(), "-c", code.ljust(TITLE_SPACE)]
+
+
+def interpreter_path() -> list[str]:
+    """What the import path of this process was before anybody added to it; [] in a driver."""
+    return list(getattr(sys.modules.get("__main__"), "interpreter_path", ()))
 
 
 def interpreter_flags() -> list[str]:
@@ -175,12 +206,20 @@ def interpreter_flags() -> list[str]:
     return arguments
 
 
-def spawn(argv: list[str], descriptors: dict[int, int], out: str = "", err: str = "") -> int:
+def spawn(
+    argv: list[str],
+    descriptors: dict[int, int],
+    out: str = "",
+    err: str = "",
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Exec a process in a session of its own, with default signal handling; its pid.
 
     Args:
         descriptors: number in the child -> descriptor here; all others with the close-on-exec flag are closed.
         out, err: files for its output (appended); "": as here. Its input is ``/dev/null``.
+        environment: its variables; None: as here.
     """
     import fcntl
 
@@ -196,7 +235,8 @@ def spawn(argv: list[str], descriptors: dict[int, int], out: str = "", err: str 
             copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
             spare.append(copy)
             actions.append((os.POSIX_SPAWN_DUP2, copy, target))
-        environment = os.environ
+        if environment is None:
+            environment = os.environ
         try:
             return os.posix_spawn(
                 argv[0], argv, environment, file_actions=actions, setsid=True, setsigmask=[], setsigdef=handled

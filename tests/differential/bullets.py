@@ -10,7 +10,6 @@ OPEN_AREAS: tuple[str, ...] = (
     "store",
     "cluster",
     "scheduling",
-    "runtime-env",
     "util-more",
     "state",
 )

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from miniray.state_machines.worker_pool import (
     ATTEMPTS,
+    FORGET_AFTER,
     IDLE,
     IDLE_SECONDS,
     LEASED,
@@ -17,13 +18,17 @@ from miniray.state_machines.worker_pool import (
     STARTING,
     Assign,
     Dismiss,
+    Forget,
     Kill,
+    Prepare,
     Refuse,
     Start,
     WorkerPool,
 )
 
 KIND = (b"node", "")
+WITH_ENV = (b"node", '{"pip": []}')
+ENV = WITH_ENV[1]
 JOB_A, JOB_B = b"jobA", b"jobB"
 
 
@@ -144,6 +149,66 @@ def test_a_finished_job_takes_its_workers_with_it():
     assert Counter(worker.state for worker in machine.workers.values()) == {IDLE: 1, LEAVING: 1}
 
 
+def test_an_environment_is_prepared_once_before_its_first_worker_starts():
+    machine = pool()
+    machine.request(1, WITH_ENV, JOB_A)
+    machine.request(2, WITH_ENV, JOB_A)
+    assert machine.schedule(0.0) == [Prepare(ENV)]
+    assert machine.schedule(1.0) == []
+    machine.prepared(ENV, 1.0)
+    assert machine.schedule(1.0) == [Start(WITH_ENV), Start(WITH_ENV)]
+
+
+def test_an_environment_that_cannot_be_had_refuses_those_who_wait_for_it():
+    machine = pool()
+    machine.request(1, WITH_ENV, JOB_A)
+    machine.request(2, KIND, JOB_A)
+    assert machine.schedule(0.0) == [Prepare(ENV), Start(KIND)]
+    assert machine.unprepared(ENV) == [Refuse(WITH_ENV, [1])]
+    assert machine.schedule(0.0) == []
+    machine.request(3, WITH_ENV, JOB_A)
+    assert machine.schedule(0.0) == [Prepare(ENV)]
+
+
+def test_an_environment_can_be_prepared_before_anybody_needs_it():
+    machine = pool()
+    machine.want(ENV)
+    assert machine.schedule(0.0) == [Prepare(ENV)]
+    machine.prepared(ENV, 0.0)
+    machine.request(1, WITH_ENV, JOB_A)
+    assert machine.schedule(0.0) == [Start(WITH_ENV)]
+
+
+def test_a_worker_serves_its_own_environment_only():
+    machine = pool(b"w1")
+    machine.request(1, WITH_ENV, JOB_A)
+    machine.schedule(0.0)
+    machine.prepared(ENV, 0.0)
+    assert machine.schedule(0.0) == [Start(WITH_ENV)]
+    machine.starting(b"w2", WITH_ENV, 0.0)
+    machine.registered(b"w2", 0.0)
+    assert assigned(machine.schedule(0.0)) == [(1, b"w2")]
+    machine.returned(b"w2", False, 0.0)
+    machine.request(2, KIND, JOB_A)
+    assert assigned(machine.schedule(0.0)) == [(2, b"w1")]
+
+
+def test_an_environment_without_workers_is_forgotten_after_a_while():
+    machine = pool()
+    machine.request(1, WITH_ENV, JOB_A)
+    machine.schedule(0.0)
+    machine.prepared(ENV, 0.0)
+    machine.schedule(0.0)
+    machine.starting(b"w1", WITH_ENV, 0.0)
+    machine.registered(b"w1", 0.0)
+    machine.schedule(FORGET_AFTER)
+    assert machine.schedule(2 * FORGET_AFTER) == []
+    machine.died(b"w1")
+    assert machine.schedule(2 * FORGET_AFTER) == []
+    assert machine.wake_at == 3 * FORGET_AFTER
+    assert machine.schedule(3 * FORGET_AFTER) == [Forget(ENV)]
+
+
 class Life(RuleBasedStateMachine):
     """Requests, starts, returns and deaths in any order: every request is served by one worker, or refused."""
 
@@ -154,12 +219,13 @@ class Life(RuleBasedStateMachine):
         self.numbers = count(1)
         self.waiting = set()
         self.serving = {}
-        self.unnamed = 0
+        self.preparing = False
+        self.ready = False
 
-    @rule(job=st.sampled_from([JOB_A, JOB_B]))
-    def request(self, job):
+    @rule(job=st.sampled_from([JOB_A, JOB_B]), kind=st.sampled_from([KIND, KIND, WITH_ENV]))
+    def request(self, job, kind):
         lease_id = next(self.numbers)
-        self.pool.request(lease_id, KIND, job)
+        self.pool.request(lease_id, kind, job)
         self.waiting.add(lease_id)
 
     @precondition(lambda self: self.waiting)
@@ -176,7 +242,25 @@ class Life(RuleBasedStateMachine):
                 assert effect.worker_id not in self.serving.values()
                 self.serving[effect.lease_id] = effect.worker_id
             elif isinstance(effect, Start):
-                self.pool.starting(b"w%d" % next(self.numbers), KIND, self.now)
+                assert effect.kind == KIND or self.ready
+                self.pool.starting(b"w%d" % next(self.numbers), effect.kind, self.now)
+            elif isinstance(effect, Prepare):
+                assert not self.preparing and not self.ready
+                self.preparing = True
+            elif isinstance(effect, Forget):
+                assert self.ready and not any(worker.kind == WITH_ENV for worker in self.pool.workers.values())
+                self.ready = False
+
+    @precondition(lambda self: self.preparing)
+    @rule(succeeds=st.booleans())
+    def end_of_preparation(self, succeeds):
+        self.preparing = False
+        if succeeds:
+            self.ready = True
+            self.pool.prepared(ENV, self.now)
+        else:
+            for refusal in self.pool.unprepared(ENV):
+                self.waiting -= set(refusal.lease_ids)
 
     def _some(self, state, choice):
         workers = [worker for worker in self.pool.workers.values() if worker.state == state]
@@ -217,6 +301,8 @@ class Life(RuleBasedStateMachine):
     def teardown(self):
         for _ in range(200):
             self.schedule(0.0)
+            if self.preparing:
+                self.end_of_preparation(True)
             for worker in [worker for worker in self.pool.workers.values() if worker.state == STARTING]:
                 self.pool.registered(worker.worker_id, self.now)
             for worker_id in list(self.serving.values()):

@@ -1,0 +1,96 @@
+"""Packages: copies under the hash of their contents, whole or not there."""
+
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from miniray.system.package_store import PackageStore, PackageTooLargeError
+
+
+def everything(path, is_folder):
+    return False
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "deep" / "run").write_text("b")
+    (folder / "deep" / "run").chmod(0o750)
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PackageStore(str(tmp_path / "session"))
+
+
+def files_of(store, uri, kind="working_dir"):
+    root = Path(store.path(uri, kind))
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def test_equal_contents_are_one_package(store, source, tmp_path):
+    uri, size = store.add_directory(str(source), "working_dir", excluded=everything)
+    assert store.has(uri, "working_dir") and size == 2
+    assert store.add_directory(str(source), "working_dir", excluded=everything)[0] == uri
+    assert files_of(store, uri) == ["a.txt", "deep", "deep/run", "empty"]
+    assert os.stat(os.path.join(store.path(uri, "working_dir"), "deep/run")).st_mode & 0o777 == 0o750
+    (source / "a.txt").write_text("other")
+    assert store.add_directory(str(source), "working_dir", excluded=everything)[0] != uri
+    left = os.listdir(os.path.dirname(store.path(uri, "working_dir")))
+    assert len(left) == 2 and not any(name.startswith(".") for name in left)
+
+
+def test_what_is_excluded_stays_behind(store, source):
+    uri, _ = store.add_directory(str(source), "working_dir", excluded=lambda path, is_folder: path == "deep")
+    assert files_of(store, uri) == ["a.txt", "empty"]
+
+
+def test_a_module_lies_in_a_folder_of_its_name(store, source):
+    uri, _ = store.add_directory(str(source), "py_modules", excluded=everything, inside="module")
+    assert "module/a.txt" in files_of(store, uri, "py_modules")
+
+
+def test_links_are_followed_and_circles_left_out(store, source):
+    (source / "link.txt").symlink_to("a.txt")
+    (source / "deep" / "up").symlink_to("..")
+    (source / "nowhere").symlink_to("missing")
+    uri, _ = store.add_directory(str(source), "working_dir", excluded=everything)
+    assert files_of(store, uri) == ["a.txt", "deep", "deep/run", "empty", "link.txt"]
+
+
+def test_one_that_is_too_large_leaves_nothing(store, source):
+    with pytest.raises(PackageTooLargeError):
+        store.add_directory(str(source), "working_dir", excluded=everything, limit=1)
+    assert os.listdir(os.path.dirname(store.path("gcs://x.zip", "working_dir"))) == []
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.xz"])
+def test_an_archive_is_unpacked(store, source, tmp_path, suffix):
+    archive = tmp_path / f"archive{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as file:
+            file.write(source / "a.txt", "top/a.txt")
+    else:
+        with tarfile.open(archive, "w:" + suffix.rpartition(".")[2]) as file:
+            file.add(source / "a.txt", "top/a.txt")
+    uri, _ = store.add_archive(str(archive), "working_dir")
+    assert uri.endswith(suffix) and files_of(store, uri) == ["top", "top/a.txt"]
+    stripped = f"file:///somewhere/archive{suffix}"
+    store.unpack(str(archive), stripped, "working_dir", strip=True)
+    assert files_of(store, stripped) == ["a.txt"]
+
+
+def test_an_archive_cannot_write_outside(store, source, tmp_path):
+    archive = tmp_path / "bad.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(source / "a.txt", "../../outside.txt")
+    with pytest.raises((ValueError, tarfile.TarError)):
+        store.add_archive(str(archive), "working_dir")
+    assert not list(tmp_path.rglob("outside.txt"))
