@@ -106,6 +106,9 @@ class ForkServer:
         process_title.set_name("miniray-forks")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self._waiting_room is not None:
+            # `stop --force` may be faster than the news that the head is gone: the session ends in good order anyway.
+            signal.signal(signal.SIGTERM, lambda number, frame: setattr(self, "_ending", True))
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._import(self._preload)
@@ -131,9 +134,7 @@ class ForkServer:
             if self._outlives_head:
                 self._outlive()
             return False
-        signal.signal(signal.SIGTERM, lambda number, frame: setattr(self, "_ending", True))
         connection = room.wait(self._wake_read, self._reap_and_drain, lambda: self._ending)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if connection is None:
             return False
         self._connection.close()
@@ -249,6 +250,7 @@ class ForkServer:
 
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for fd in (self._connection.detach(), self._wake_read, self._wake_write):
             os.close(fd)
