@@ -23,6 +23,7 @@ MODULES = (
     "actor_async",
     "queue_round_trip",
     "actor_creation",
+    "gcs",
 )
 
 
