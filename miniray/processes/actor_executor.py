@@ -166,8 +166,20 @@ class ActorExecutor:
         stream = self._streams.get(owner.worker_id)
         if stream is None:
             stream = self._streams[owner.worker_id] = CallerStream(self._ordered)
+        stream.client_processed_up_to = push.client_processed_up_to
         for call in stream.arrive(push.sequence_number, (owner, push)):
             self._begin(call)
+
+    def positions(self) -> dict[str, dict[str, int]]:
+        """Where each of its callers is: calls begun, calls that came before their turn, answers that the caller had."""
+        return {
+            caller.hex(): {
+                "sequence_number": stream.expected,
+                "waiting": stream.waiting(),
+                "client_processed_up_to": stream.client_processed_up_to,
+            }
+            for caller, stream in self._streams.items()
+        }
 
     def skipped(self, sender: bytes, number: int) -> None:
         """A caller will not use that number."""

@@ -226,7 +226,7 @@ class Durable:
                 assert self.log is not None
                 self.log.read(effect.after, effect.table, change_feed.BATCH, self._reader(effect))
             else:
-                print(f"head: {effect}", file=sys.stderr, flush=True)
+                head.gcs.health.note([effect])
 
     def _reader(self, effect: change_feed.Read) -> Any:
         def read(changes: list[Change], through: int) -> None:  # in the journal's thread

@@ -16,12 +16,13 @@ import msgspec
 from miniray.ids import JobID
 from miniray.messages import control
 from miniray.processes.head_durable import Durable
+from miniray.processes.head_health import ConsumerHealth
 from miniray.processes.head_members import Member
 from miniray.processes.head_queries import QUERIES
 from miniray.processes.head_reports import REPORTED
 from miniray.state_machines.publisher import Publisher
 from miniray.state_machines.resources import to_units
-from miniray.state_machines.table_prefix import TablePrefix
+from miniray.state_machines.table_prefix import TablePrefix, TablePubsub
 from miniray.state_machines.table_store import Effect, Persist, Publish, TableStore
 from miniray.system import machine
 
@@ -55,6 +56,7 @@ class Gcs:
         self.tables = TableStore()
         self.publisher = Publisher()
         self.durable = Durable(head)
+        self.health = ConsumerHealth(head)
         self.nodes: dict[bytes, Node] = {}
         self.jobs: dict[bytes, dict[str, Any]] = {}
         self._drivers: dict[bytes, bytes] = {}  #: driver -> job
@@ -83,9 +85,17 @@ class Gcs:
                 sender, request_id = effect.token
                 self._head.reply(sender, request_id, effect.value)
 
+    def publish(self, channel: TablePubsub, key: bytes, value: bytes) -> None:
+        """An event that is in no table."""
+        self._ready.update(self.publisher.publish(channel, key, value, self._head.now))
+
     def flush(self) -> None:
         """Send what subscribers have not got, and what waited for the durable path."""
         self.durable.turn()
+        if self.publisher.events:
+            events, self.publisher.events = self.publisher.events, []
+            self.health.note(events)
+            self.publisher.events.clear()  # of those who do not keep up with these very events
         for subscriber in self._ready:
             while batch := self.publisher.take(subscriber, now=self._head.now):
                 for event in batch:
@@ -147,6 +157,7 @@ class Gcs:
     def on_subscribe(self, sender: bytes, message: control.Subscribe) -> None:
         """Somebody wants to hear of a channel."""
         self.publisher.subscribe(sender, message.channel, message.key, acknowledges=message.acknowledges)
+        self.health.subscribed(message.channel)
 
     def on_unsubscribe(self, sender: bytes, message: control.Unsubscribe) -> None:
         """No longer."""

@@ -167,7 +167,7 @@ class StateReports:
         """What the head does not know of actors: the `repr` of the one here, and those that wait for arguments."""
         actor, actors = self._core.actor, self._core.actors
         if actor is not None:
-            yield {"actor_id": actor.actor_id.hex(), "repr_name": actor.repr_name}
+            yield {"actor_id": actor.actor_id.hex(), "repr_name": actor.repr_name, "clients": actor.positions()}
         for owned in actors.owned.values():
             if owned.unready:
                 spec = owned.spec

@@ -21,10 +21,11 @@ T = TypeVar("T")
 class CallerStream(Generic[T]):
     """The calls of one caller, as the actor sees them."""
 
-    __slots__ = ("_early", "_ordered", "_seen", "expected")
+    __slots__ = ("_early", "_ordered", "_seen", "client_processed_up_to", "expected")
 
     def __init__(self, ordered: bool = True) -> None:
         self.expected = 0  #: every number below has arrived
+        self.client_processed_up_to = -1  #: the highest number whose answer the caller had when it made its last call
         self._ordered = ordered
         self._early: dict[int, T | None] = {}  #: arrived before their turn; None: skipped
         self._seen: set[int] = set()  #: (unordered) begun before their turn

@@ -7,6 +7,7 @@ from miniray.experimental import internal_kv as kv
 from miniray.messages import control
 from miniray.processes import current
 from miniray.state_machines.table_prefix import TablePrefix
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(60)
 KV = TablePrefix.KV
@@ -105,3 +106,51 @@ def control_channel():
     from miniray.state_machines.table_prefix import TablePubsub
 
     return TablePubsub.ACTOR_PUBSUB
+
+
+def test_an_actor_knows_where_each_of_its_callers_is(core):
+    @miniray.remote(num_cpus=0)
+    class Actor:
+        def ping(self):
+            return 1
+
+    @miniray.remote(num_cpus=0)
+    def call(actor):
+        return miniray.get([actor.ping.remote() for _ in range(3)])
+
+    actor = Actor.remote()
+    for _ in range(5):
+        miniray.get(actor.ping.remote())
+    miniray.get(call.remote(actor))
+    answer = core.head_client.request(lambda number: control.Query(number, "actor_reports", {}))
+    rows = [row for _, reported, _ in answer["reports"] for row in reported if "clients" in row]
+    (clients,) = [row["clients"] for row in rows if row["actor_id"] == actor._actor_id.hex()]
+    assert clients.pop(core.worker_id.hex()) == {"sequence_number": 5, "waiting": 0, "client_processed_up_to": 3}
+    assert [position["sequence_number"] for position in clients.values()] == [3]
+
+
+def test_heartbeats_and_overflows_are_events(core):
+    import msgspec
+
+    from miniray.state_machines.table_prefix import TablePubsub
+
+    heard = []
+    watch = core.head_client.watch(KV, consumer="tiny", limit=1, policy="drop_oldest", prefix=b"tiny")
+    core.head_client.subscribe(
+        TablePubsub.RESOURCE_USAGE_BATCH_PUBSUB,
+        b"tiny",
+        lambda event: heard.append(msgspec.msgpack.decode(event.value)),
+    )
+    kv._internal_kv_put(b"tiny", b"1")
+    assert len(watch.take(20)) == 1  # and it does not say that it is done
+    for number in range(4):
+        kv._internal_kv_put(b"tiny", b"%d" % number)
+    assert kinds(heard, "overflow", 1)[0]["consumer"] == "tiny"
+    wait_for(lambda: kinds(heard, "heartbeat", 1)[-1]["dropped_events"] == 3)
+    assert kinds(heard, "heartbeat", 1)[-1]["total_events"] == 5
+    watch.close()
+
+
+def kinds(heard, kind, least):
+    wait_for(lambda: len([event for event in heard if event["kind"] == kind]) >= least)
+    return [event for event in heard if event["kind"] == kind]

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sqlite3
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -142,6 +143,27 @@ def test_a_full_disk_loses_nothing_and_says_so(directory, log, monkeypatch):
         assert rows(directory) == {b"a": b"1"}
     wait_for(lambda: log.written == 3 and not log.trouble)
     assert rows(directory) == {b"a": b"1", b"b": b"2", b"c": b"3"}
+
+
+def test_a_slow_disk_delays_nobody_who_does_not_wait_for_it(log, monkeypatch):
+    log.append([put(1, b"a", b"1")])
+    wait_for(lambda: log.written == 1)
+    write, go_on, inside = os.write, threading.Event(), threading.Event()
+
+    def slow(fd, data):
+        if fd == log._file._fd:
+            inside.set()
+            assert go_on.wait(20)
+        return write(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.os, "write", slow)
+        log.append([put(2, b"b", b"2")])
+        assert inside.wait(20)
+        log.append([put(3, b"c", b"3")])
+        assert log.written == 1
+        go_on.set()
+        wait_for(lambda: log.written == 3)
 
 
 def test_a_database_that_fails_costs_only_its_readers(directory, log, monkeypatch):
