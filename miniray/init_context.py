@@ -13,6 +13,7 @@ from miniray.messages.startup import HeadConfig
 from miniray.processes import current
 from miniray.processes.driver import connect, job_config
 from miniray.system import user_log
+from miniray.system.ray_settings import spilling_directory
 from miniray.system.session import find_session
 from miniray.version import __version__
 
@@ -125,7 +126,9 @@ def _head_config(values: dict[str, Any]) -> HeadConfig:
         labels=values["labels"] or {},
         preload=["numpy"] if "numpy" in sys.modules else [],
         session_dir=values["_temp_dir"] or "",
+        system_config=values["_system_config"] or {},
     )
+    config.spill_to = spilling_directory(config.system_config, values["object_spilling_directory"])
     quantities = dict(config.resources)
     for name, quantity in (("CPU", config.num_cpus), ("GPU", config.num_gpus)):
         if quantity is not None:

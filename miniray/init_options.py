@@ -69,6 +69,7 @@ PRIVATE_INIT_OPTIONS = (
     InitOption("_redis_username", _STR),
     InitOption("_redis_password", _STR),
     InitOption("_temp_dir", _STR),
+    InitOption("object_spilling_directory", _STR),
     InitOption("_metrics_export_port", _INT),
     InitOption("_system_config", None),
     InitOption("_tracing_startup_hook", None),

@@ -16,6 +16,7 @@ from miniray.options import parse_size
 from miniray.processes.control_client import ControlClient
 from miniray.system import session
 from miniray.system.process_start import HeadProcess, start_head
+from miniray.system.ray_settings import spilling_directory
 from miniray.version import __version__
 
 
@@ -33,6 +34,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--labels", type=_labels, default={}, metavar="KEY=VALUE,...", help="labels of the node")
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="memory for tasks, in bytes or as 4GB")
     parser.add_argument("--object-store-memory", type=parse_size, metavar="SIZE", help="shared memory for objects")
+    parser.add_argument("--object-spilling-directory", metavar="DIR", help="where objects go that do not fit")
+    parser.add_argument(
+        "--system-config", type=_json_object, default={}, metavar="JSON", help="Ray's settings, by name"
+    )
     parser.add_argument("--node-name", default="", help="a name for the node")
     parser.add_argument("--namespace", default="", help="namespace of drivers that name none")
     parser.add_argument("--session-dir", "--temp-dir", metavar="DIR", help="where the session's files go")
@@ -80,7 +85,8 @@ def _start_head(given: argparse.Namespace) -> int:
         if given.port in (0, info.port) and (paths := session.take_over(info)) is not None:
             return _take_its_place(given, info, paths)
     capacity = given.object_store_memory or session.LEAST_CAPACITY
-    paths = session.create_session(given.session_dir, private=False, capacity=capacity)
+    spill_to = spilling_directory(given.system_config, given.object_spilling_directory)
+    paths = session.create_session(given.session_dir, private=False, capacity=capacity, spill_to=spill_to)
     if paths.warning:
         print(paths.warning, file=sys.stderr)
     config = HeadConfig(
@@ -99,6 +105,7 @@ def _start_head(given: argparse.Namespace) -> int:
         namespace=given.namespace,
         storage=os.path.abspath(given.storage) if given.storage else "",
         reconnect_s=_reconnect_seconds(),
+        system_config=given.system_config,
     )
     session.write_config(paths, config)
     head = start_head(paths, config)

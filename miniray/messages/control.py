@@ -149,7 +149,12 @@ class ReleaseMemory(Struct, array_like=True, tag=52):
 
 
 class TrimMemory(Struct, array_like=True, tag=76):
-    """Head to a process that has reserved memory: others need it, give back what serves no object (`ReleaseMemory`)."""
+    """Head to a process that has reserved memory: others need it, give back what serves no object (`ReleaseMemory`).
+
+    `spill`: if those are fewer bytes than this, move objects to disk besides.
+    """
+
+    spill: int = 0
 
 
 class TablePut(Struct, array_like=True, tag=53):

@@ -7,6 +7,8 @@ back. The `Spawn...` structs are the conversation of head and fork server: one J
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 from miniray.messages.objects import Address
@@ -39,6 +41,8 @@ class HeadConfig(Struct, omit_defaults=True):
     epoch: int = 1  #: counts the heads of this session
     head_id: bytes = b""  #: of the head whose place this one takes
     node_id: bytes = b""
+    system_config: dict[str, Any] = {}  #: `_system_config` of `init`: plain data
+    spill_to: str = ""  #: where objects are spilled to; "": the session's directory
     worker_target: str = "miniray.processes.worker:main"  #: what a worker process runs; tests put one of their own
     # Filled in by `start_head`:
     session_dir: str = ""

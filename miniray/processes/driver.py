@@ -104,7 +104,7 @@ def connect(
     ready: HeadReady | None = None
     if info is None:
         capacity = head_config.object_store_memory or sessions.LEAST_CAPACITY
-        paths = sessions.create_session(head_config_root(head_config), capacity=capacity)
+        paths = sessions.create_session(head_config_root(head_config), capacity=capacity, spill_to=head_config.spill_to)
         if paths.warning:
             user_log.say(user_log.WARNING, paths.warning)
         head_config.driver_id = worker_id

@@ -40,7 +40,7 @@ class GeneratorRun:
         Raises:
             whatever pickling raises.
         """
-        payload, inner = self._core.objects.to_payload(serialize(value))
+        payload, inner = self._core.objects.to_payload(serialize(value), owned=False)
         if inner:
             with self._core.lock:
                 for entry in inner:

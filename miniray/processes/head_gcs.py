@@ -294,6 +294,7 @@ class Gcs:
             "store_dir": paths.store,
             "log_dir": paths.logs,
             "spill_dir": paths.spill,
+            "disk_threshold": startup.disk_threshold,
             "temp_dir": os.path.dirname(paths.directory),
             "head_pid": os.getpid(),
             "private": self._head.config.private,

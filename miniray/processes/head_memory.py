@@ -1,40 +1,57 @@
-"""The accounts of the object store: who has reserved how much of a node's shared memory.
+"""The accounts of the object store: who has reserved how much of a node's shared memory, and what the dead left.
 
 Processes reserve memory in chunks, and keep freed segments warm for their next objects (`system.shared_memory`). So a
 store may be full of memory that serves nobody. Before the head refuses a reservation it asks all others on the node to
-give back what they do not need (`TrimMemory`), and answers when they have, or when there is room, or after a moment.
+give back what they do not need (`TrimMemory`); if that is not enough, to move objects to disk; and answers when they
+have, or when there is room. Above a threshold it asks before anybody needs the room (`state_machines.spill_planner`).
+
+A dead process's segments stay on the account until the owners of their objects free them. The head looks after them:
+it can move them to disk, and unlinks those whose names say that nobody needs them (`system.segment`).
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from miniray.messages import control
-from miniray.messages.objects import SegmentsOrphaned
+from miniray.messages.objects import Location, SegmentsOrphaned
 from miniray.processes.head_members import Member
+from miniray.state_machines.spill_planner import SpillPlanner
+from miniray.system.ray_settings import SPILLING_ENABLED, SPILLING_THRESHOLD, setting
 
 if TYPE_CHECKING:
     from miniray.processes.head_gcs import Node
     from miniray.processes.head_shell import Head
 
+#: bytes above the limit that do not count: headers, and the rest of the last pages
+SLACK = 1 << 20
 #: seconds that others have to give back what they do not need
 TRIM_WITHIN = 1.0
+#: seconds that others have to move objects to disk
+SPILL_WITHIN = 10.0
 #: how often they are asked, and the seconds in between: news of freed objects may still be on its way to them
-ROUNDS = 3
+TRIMS = 2
 PAUSE = 0.02
 
 
 class Waiting:
     """A reservation that does not fit yet."""
 
-    __slots__ = ("message", "others", "rounds", "sender")
+    __slots__ = ("message", "others", "rounds", "sender", "timer")
 
     def __init__(self, sender: bytes, message: control.ReserveMemory) -> None:
         self.sender = sender
         self.message = message
         self.others: set[bytes] = set()  #: who has not answered yet
         self.rounds = 0
+        self.timer = 0  #: counts those who could give up
+
+
+#: who stands, in the list of those that are asked, for the segments of the dead, which the head itself moves
+_ORPHANS = b"orphans"
 
 
 class Memory:
@@ -45,42 +62,136 @@ class Memory:
         self._waiting: list[Waiting] = []
         #: segments of the dead: which node they count for, and their bytes
         self._orphaned: dict[str, tuple[bytes, int]] = {}
+        self._writers: set[bytes] = set()  #: processes that have segments, or had some
+        self._planners: dict[bytes, SpillPlanner] = {}
+        self._early: dict[bytes, list[Location]] = {}  #: what was freed of writers that are about to die
+        self._slots: dict[str, set[int]] = {}  #: of a dead process's slabs: where objects begin that are not free
+        given = head.config.system_config
+        self._threshold = setting(given, *SPILLING_THRESHOLD) if setting(given, *SPILLING_ENABLED) else 1.0
+        self._spill_dir = head.startup.paths.spill
 
     def on_reserve(self, sender: bytes, message: control.ReserveMemory) -> None:
         """A process wants to fill so many more bytes."""
         head = self._head
         node = head.gcs.nodes.get(message.node_id)
+        self._writers.add(sender)
         if node is None:
             head.reply(sender, message.request_id, "This node is gone.", "ObjectStoreFullError")
-        elif not self._grant(sender, message, node):
-            if not message.patient:
-                self._refuse(sender, message, node)
-                return
+        elif self._grant(sender, message, node):
+            if node.store_used > self._threshold * node.store_limit:
+                self._spill(node, self._planner(node.node_id).in_background, node.store_used, node.store_limit)
+        elif not message.patient:
+            self._refuse(sender, message, node)
+        else:
             waiting = Waiting(sender, message)
             self._waiting.append(waiting)
-            head.call_at(head.now + TRIM_WITHIN, lambda: self._give_up(waiting))
             self._ask(waiting)
 
+    def _planner(self, node_id: bytes) -> SpillPlanner:
+        planner = self._planners.get(node_id)
+        if planner is None:
+            planner = self._planners[node_id] = SpillPlanner(self._threshold)
+        return planner
+
     def _ask(self, waiting: Waiting) -> None:
-        """Ask all others on the node for what they do not need."""
+        """Ask all others on the node for what they do not need; the next time for room at any price."""
         head = self._head
         if waiting not in self._waiting:
             return
         waiting.rounds += 1
-        waiting.others = {
-            member.worker_id
-            for member in head.members.values()
-            if member.reserved and member.worker_id != waiting.sender and member.node_id == waiting.message.node_id
-        }
+        node_id = waiting.message.node_id
+        if waiting.rounds <= TRIMS:
+            waiting.others = set(self._reserved(node_id)) - {waiting.sender}
+            for other in waiting.others:
+                head.post(other, control.TrimMemory())
+            within = TRIM_WITHIN
+            if not waiting.others:
+                waiting.rounds = TRIMS + 1
+        if waiting.rounds > TRIMS:
+            node = head.gcs.nodes[node_id]
+            missing = node.store_used + waiting.message.size - node.store_limit
+            waiting.others = self._spill(node, self._planner(node_id).on_demand, missing)
+            waiting.others |= set(self._planner(node_id).asked)
+            waiting.others.discard(waiting.sender)
+            within = SPILL_WITHIN
         if not waiting.others:
             self._give_up(waiting)
-        for other in waiting.others:
-            head.post(other, control.TrimMemory())
+            return
+        waiting.timer += 1
+        timer = waiting.timer
+        head.call_at(head.now + within, lambda: self._next(waiting) if waiting.timer == timer else None)
+
+    def _next(self, waiting: Waiting) -> None:
+        """Some have not answered in time."""
+        if waiting.rounds > TRIMS:
+            self._give_up(waiting)
+        else:
+            waiting.rounds = TRIMS
+            self._ask(waiting)
+
+    def _reserved(self, node_id: bytes) -> dict[bytes, int]:
+        """What each process of a node has reserved."""
+        members = self._head.members.values()
+        return {
+            member.worker_id: member.reserved for member in members if member.reserved and member.node_id == node_id
+        }
+
+    def _spill(self, node: Node, plan: Callable[..., dict[bytes, int]], *needed: int) -> set[bytes]:
+        """Have objects moved to disk, as the planner decides; who is asked."""
+        reserved = self._reserved(node.node_id)
+        orphans = [(name, size) for name, (node_id, size) in self._orphaned.items() if node_id == node.node_id and size]
+        if orphans:
+            reserved[_ORPHANS] = sum(size for _, size in orphans)
+        planned = plan(*needed, reserved)
+        for who, size in planned.items():
+            if who != _ORPHANS:
+                self._head.post(who, control.TrimMemory(size))
+                continue
+            chosen = []
+            for name, bytes_ in orphans:
+                if size > 0:
+                    chosen.append(name)
+                    size -= bytes_
+            thread = threading.Thread(target=self._move_orphans, args=(chosen, node.node_id), daemon=True)
+            thread.start()
+        return set(planned)
+
+    def _move_orphans(self, names: list[str], node_id: bytes) -> None:
+        """In a thread of its own: the copies take as long as the disk does."""
+        from miniray.system.spilling import move_file  # only when there are such segments
+
+        head = self._head
+        moved = [
+            name
+            for name in names
+            if move_file(head.config.store_dir, name, self._spill_dir, head.startup.disk_threshold)
+        ]
+        head.call_soon(lambda: self._orphans_moved(moved, node_id))
+
+    def _orphans_moved(self, names: list[str], node_id: bytes) -> None:
+        for name in names:
+            known, size = self._orphaned.get(name, (b"", 0))
+            node = self._head.gcs.nodes.get(known)
+            if node is not None:
+                node.store_used -= size
+                self._orphaned[name] = known, 0
+        left = sum(size for known, size in self._orphaned.values() if known == node_id)
+        self._answered(_ORPHANS, node_id, left)
+
+    def _answered(self, sender: bytes, node_id: bytes, reserved: int) -> None:
+        """Somebody has given back what it could."""
+        planner = self._planners.get(node_id)
+        if planner is not None:
+            planner.answered(sender, reserved)
+        for waiting in self._waiting:
+            waiting.others.discard(sender)
+        if self._waiting:
+            self._look_again()
 
     def _grant(self, sender: bytes, message: control.ReserveMemory, node: Node) -> bool:
-        if node.store_used + message.size > node.store_limit:
+        if node.store_used + message.size > node.store_limit + SLACK:
             self._strike_missing()
-            if node.store_used + message.size > node.store_limit:
+            if node.store_used + message.size > node.store_limit + SLACK:
                 return False
         node.store_used += message.size
         member = self._head.members.get(sender)
@@ -103,7 +214,7 @@ class Memory:
             node = self._head.gcs.nodes.get(waiting.message.node_id)
             if node is None or self._grant(waiting.sender, waiting.message, node):
                 self._waiting.remove(waiting)
-            elif not waiting.others and waiting.rounds < ROUNDS:
+            elif not waiting.others and waiting.rounds <= TRIMS:
                 waiting.others.add(waiting.sender)  # nobody: so that it is not looked at again before it asks
                 self._head.call_at(self._head.now + PAUSE, lambda waiting=waiting: self._ask(waiting))  # type: ignore[misc]
             elif not waiting.others:
@@ -132,29 +243,23 @@ class Memory:
             member.reserved -= size
             node.store_used -= size
         if message.trimmed:
-            for waiting in self._waiting:
-                waiting.others.discard(sender)
-        if self._waiting:
+            self._answered(sender, message.node_id, member.reserved if member is not None else 0)
+        elif self._waiting:
             self._look_again()
 
     def on_died(self, member: Member) -> None:
         """Of what a dead process had reserved, its segments stay on the account until they are freed."""
         node = self._head.gcs.nodes.get(member.node_id)
-        if node is not None and member.reserved:
-            from miniray.system.segment import segment_names, unlink  # only when there are segments
-
-            store = self._head.config.store_dir
-            left = 0
-            for name in segment_names(store, member.pid):
-                if member.node_died:
-                    unlink(store, name)
-                    continue
-                size = _allocated(os.path.join(store, name))
-                if name not in self._orphaned:
-                    self._orphaned[name] = (member.node_id, size)
-                    left += size
-            node.store_used -= max(0, member.reserved - left)
+        if member.worker_id in self._writers:
+            self._writers.discard(member.worker_id)
+            left = self._inherit(member)
+            if node is not None:
+                node.store_used -= max(0, member.reserved - left)
             member.reserved = 0
+        for location in self._early.pop(member.worker_id, ()):
+            self._free_orphan(location)
+        for planner in self._planners.values():
+            planner.gone(member.worker_id)
         self._waiting = [waiting for waiting in self._waiting if waiting.sender != member.worker_id]
         for waiting in self._waiting:
             waiting.others.discard(member.worker_id)
@@ -163,44 +268,81 @@ class Memory:
 
     def lose_node(self, node_id: bytes) -> None:
         """A node is gone, and with it what its dead processes have left. The living ones follow with their deaths."""
-        from miniray.system.segment import unlink  # only when a node is removed
-
-        for segment, (where, _) in list(self._orphaned.items()):
+        for name, (where, _) in list(self._orphaned.items()):
             if where == node_id:
-                unlink(self._head.config.store_dir, segment)
-                self._strike(segment)
+                self._unlink_orphan(name)
+
+    def _inherit(self, member: Member) -> int:
+        """Look after the segments of a dead process, and unlink those that nobody needs; the bytes that are left.
+
+        Nobody needs what is marked as free, and what the dead process owned. If its node is gone, nothing is left.
+        """
+        from miniray.system import segment  # only when there are segments
+
+        writer = segment.writer_name(member.worker_id)
+        left = 0
+        for directory in (self._head.config.store_dir, self._spill_dir):
+            for name in segment.segment_names(directory, writer):
+                path = os.path.join(directory, name)
+                slots = None if segment.is_free(name) else segment.read_ledger(path)
+                if member.node_died or segment.is_free(name) or segment.ends_with_writer(name) or slots == set():
+                    segment.unlink(path)
+                    continue
+                if slots:
+                    self._slots[name] = slots
+                size = 0 if directory == self._spill_dir else _allocated(path)
+                if name not in self._orphaned or size:
+                    self._orphaned[name] = (member.node_id, size)
+                left += size
+        for name in segment.segment_names(self._spill_dir, "." + writer):  # a copy that was not finished
+            segment.unlink(os.path.join(self._spill_dir, name))
+        return left
 
     def _strike(self, segment: str) -> None:
+        self._slots.pop(segment, None)
         node_id, accounted = self._orphaned.pop(segment, (b"", 0))
         node = self._head.gcs.nodes.get(node_id)
         if node is not None:
             node.store_used -= accounted
 
     def _strike_missing(self) -> None:
-        """Owners unlink large segments themselves, also before they know that the writer is dead."""
-        store = self._head.config.store_dir
-        for segment in [name for name in self._orphaned if not os.path.exists(os.path.join(store, name))]:
-            self._strike(segment)
+        """Owners mark large segments as free themselves, also before they know that the writer is dead."""
+        from miniray.system.segment import FREE, unlink
+
+        for name in list(self._orphaned):
+            path = os.path.join(self._head.config.store_dir, name)
+            if not os.path.exists(path) and not os.path.exists(os.path.join(self._spill_dir, name)):
+                unlink(path + FREE)
+                self._strike(name)
 
     def on_orphaned(self, sender: bytes, message: SegmentsOrphaned) -> None:
         """Objects whose writer is dead are free."""
-        store = self._head.config.store_dir
         for location in message.locations:
-            if os.sep in location.segment or location.segment.startswith("."):
-                continue
-            path = os.path.join(store, location.segment)
-            try:
-                # A slab may hold other objects; a segment of its own is as large as its object and some padding.
-                if location.offset or os.stat(path).st_size > 2 * location.size + (1 << 16):
-                    continue
-                os.unlink(path)
-            except FileNotFoundError:
-                pass  # the owner has done it
-            except OSError:
-                continue
-            self._strike(location.segment)
+            if os.sep not in location.segment and not location.segment.startswith("."):
+                self._free_orphan(location)
         if self._waiting:
             self._look_again()
+
+    def _free_orphan(self, location: Location) -> None:
+        name = location.segment
+        if name not in self._orphaned:
+            if location.writer in self._head.members:  # it has said Goodbye, and we have not noticed yet
+                self._early.setdefault(location.writer, []).append(location)
+            return
+        slots = self._slots.get(name)
+        if slots is not None:
+            slots.discard(location.offset)
+            if slots:
+                return
+        self._unlink_orphan(name)
+
+    def _unlink_orphan(self, name: str) -> None:
+        from miniray.system.segment import FREE, unlink
+
+        path = os.path.join(self._head.config.store_dir, name)
+        for each in (path, path + FREE, os.path.join(self._spill_dir, name)):
+            unlink(each)
+        self._strike(name)
 
 
 def _allocated(path: str) -> int:

@@ -23,7 +23,7 @@ import signal
 import socket
 import sys
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -95,6 +95,7 @@ class Head:
         self.starter = self._make_starter(fork_server)
         self.environments = self._make_environments()
         self._wake_read, self._wake_write = os.pipe()
+        self._from_threads: deque[Callable[[], None]] = deque()
         self.gcs: Gcs = Gcs(self)
         self.memory: Memory = Memory(self)
         self.reports: Reports = Reports(self)
@@ -321,6 +322,16 @@ class Head:
 
     def _drain_wake(self) -> None:
         os.read(self._wake_read, 4096)
+        while self._from_threads:
+            self._from_threads.popleft()()
+
+    def call_soon(self, action: Callable[[], None]) -> None:
+        """Run the action in the loop. The one method that other threads may call."""
+        self._from_threads.append(action)
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:
+            pass  # it is full, and so the loop will look
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         self.stop("the head was terminated")

@@ -12,6 +12,7 @@ from miniray.messages.objects import Address
 from miniray.messages.startup import EnvironmentPlan, ForkServerConfig, HeadConfig, SpawnProcess
 from miniray.processes.worker_config import WorkerConfig
 from miniray.system import lifeline, machine, worker_coverage
+from miniray.system.ray_settings import DISK_THRESHOLD, setting
 from miniray.system.session import SessionPaths
 
 _SOCKET_NAME = "head"
@@ -38,6 +39,7 @@ class Startup:
         self.address = Address(self.head_id, endpoint)
         self.listener, self.lifeline = lifeline.listen(self.socket_dir or None, self.epoch)
         self.port_holder, self.port = _own_port(config)
+        self.disk_threshold = setting(config.system_config, *DISK_THRESHOLD)
         self.prestarted: list[SpawnProcess] = []
 
     def fork_server_config(self) -> ForkServerConfig:
@@ -77,6 +79,7 @@ class Startup:
             epoch=self.epoch,
             out_file=out,
             err_file=err,
+            disk_threshold=self.disk_threshold,
             reconnect_s=config.reconnect_s,
             runtime_env=runtime_env,
             working_dir=plan.working_dir,

@@ -1,5 +1,9 @@
 """This process's share of its node's object store: bytes are leased from the head in chunks, so that accounting stays
 exact and most puts ask nobody.
+
+When the store has no room, room is made in the order of what it costs: memory of this process that serves nothing;
+objects of this process, which go to disk; what others have of both. What still finds no room is written to disk by the
+store itself (`system.shared_memory`).
 """
 
 from __future__ import annotations
@@ -25,39 +29,60 @@ class MemoryQuota:
         self.reserved = 0  #: bytes that the head has lent to this process
         self._lock = threading.Lock()
 
+    @property
+    def left(self) -> int:
+        """Bytes that are reserved and not used."""
+        return self._left
+
     def reserve(self, size: int) -> None:
-        """Take `size` bytes. May ask the head, so call it without a lock.
+        """Take `size` bytes. May ask the head, and wait for a disk, so call it without a lock.
 
         Raises:
             ObjectStoreFullError: the node's store has no room for them.
         """
-        with self._lock:
-            if self._left >= size:
-                self._left -= size
-                return
-            missing = size - self._left
+        if self._take(size, all_of_it=True):
+            return
         from miniray.exceptions import ObjectStoreFullError
 
+        missing = max(0, size - self._left)
         try:
             self._ask(missing + CHUNK, False)
-            granted = missing + CHUNK
         except ObjectStoreFullError:
-            # First what this process does not need, then what others do not.
-            self._core.objects.give_back_warm_memory(missing)
+            pass
+        else:
             with self._lock:
-                taken = min(self._left, size)
-                self._left -= taken
-            granted = size - taken
-            try:
-                if granted:
-                    self._ask(granted, True)
-            except BaseException:
-                with self._lock:
-                    self._left += taken
-                raise
+                self._left += missing + CHUNK
+            return self.reserve(size)
+        objects = self._core.objects
+        objects.give_back_warm_memory(missing)
+        if self._take_and_ask(size, False) or (objects.spill(missing) and self._take_and_ask(size, False)):
             return
+        self._take_and_ask(size, True)
+
+    def _take(self, size: int, all_of_it: bool) -> int:
+        """Take up to `size` bytes of what is left here, or all of it or nothing."""
         with self._lock:
-            self._left += granted - size
+            taken = min(self._left, size)
+            if all_of_it and taken < size:
+                return 0
+            self._left -= taken
+            return taken
+
+    def _take_and_ask(self, size: int, patient: bool) -> bool:
+        """Take what is left here, and ask for the rest alone. Raises when it was `patient`, and in vain."""
+        from miniray.exceptions import ObjectStoreFullError
+
+        taken = self._take(size, all_of_it=False)
+        try:
+            if taken < size:
+                self._ask(size - taken, patient)
+            return True
+        except BaseException as error:
+            with self._lock:
+                self._left += taken
+            if patient or not isinstance(error, ObjectStoreFullError):
+                raise
+            return False
 
     def _ask(self, size: int, patient: bool) -> None:
         core = self._core

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 #: Bytes up to which a value travels inside messages (Ray's `max_direct_call_object_size`).
 INLINE_LIMIT = 100 * 1024
 
+#: The latest locations freed of each writer that are told to the head when it dies.
+_REMEMBERED = 1000
+
 # Ray's texts; the first sentence is miniray's.
 _EARLIER_SESSION = "{!r} belongs to an earlier session, which was shut down: its object is gone. "
 _UNKNOWN = (
@@ -72,6 +75,7 @@ class ObjectPlane:
         self.counter = ReferenceCounter(core.worker_id, self)
         self.entries = self.counter.objects
         self._released: deque[Any] = deque()
+        self._sent_frees: dict[bytes, deque[Location]] = {}  #: writer -> what was lately freed of what it wrote
         self._store: SegmentStore | None = None
         self._store_lock = threading.Lock()
         self.quota = MemoryQuota(core)
@@ -103,8 +107,17 @@ class ObjectPlane:
         if reactor.deep:
             reactor.wake_for_release()
 
+    def _view_released(self) -> None:
+        """The last view of an object is gone. Runs inside a finaliser, like ``released``."""
+        reactor = self._core.reactor
+        if reactor.deep:
+            reactor.wake_for_release()
+
     def drain(self) -> bool:
         """Count the refs that were released (under the lock). Returns whether there were any."""
+        store = self._store
+        if store is not None and store.has_released:
+            store.collect()
         released = self._released
         if not released:
             return False
@@ -230,7 +243,7 @@ class ObjectPlane:
 
         Raises:
             TypeError: it cannot be serialized.
-            ObjectStoreFullError: there is no room.
+            OutOfDiskError: there is no room, neither in memory nor on disk.
         """
         serialized = serialize(value, what=lambda: f"the put value {value!r}")
         payload, inner = self.to_payload(serialized)
@@ -251,8 +264,11 @@ class ObjectPlane:
             core.reactor._raise_interrupt()
         return ref
 
-    def to_payload(self, serialized: SerializedObject) -> tuple[Payload, list[ObjectEntry] | None]:
-        """Inline bytes or a place in shared memory; and the entries of the refs inside. Call it outside the lock."""
+    def to_payload(self, serialized: SerializedObject, owned: bool = True) -> tuple[Payload, list[ObjectEntry] | None]:
+        """Inline bytes or a place in shared memory; and the entries of the refs inside. Call it outside the lock.
+
+        `owned`: by this process; its end is the end of the object.
+        """
         contained = None
         inner = None
         if serialized.contained:
@@ -264,7 +280,7 @@ class ObjectPlane:
             # What was released a moment ago may be the warm memory that this value needs (800 MB: 20 GB/s against 2).
             with self._core.lock:
                 self.drain()
-        buffer = self.store.create(serialized.total_size)
+        buffer = self.store.create(serialized.total_size, owned)
         try:
             buffer.write(serialized)
         except BaseException:
@@ -283,10 +299,31 @@ class ObjectPlane:
             self._store.collect()
             self._store.trim(size)
 
+    def spill(self, size: int) -> int:
+        """Move so many bytes of objects to disk, as far as there are; returns how many. Waits for the disk."""
+        return 0 if self._store is None else self._store.spill(size)
+
     def on_trim(self, sender: bytes, message: control.TrimMemory) -> None:
         """Others on this node need memory."""
-        self.give_back_warm_memory()
-        self.quota.give_all_back()
+        if message.spill and self._store is not None:
+            threading.Thread(target=self._make_room, args=(message.spill,), name="miniray-spill", daemon=True).start()
+        else:
+            self.give_back_warm_memory()
+            self.quota.give_all_back()
+
+    def _make_room(self, size: int) -> None:
+        """Give back so many bytes, those first that serve no object. In a thread of its own: nobody waits here."""
+        core = self._core
+        try:
+            left = self.quota.left
+            self.give_back_warm_memory(size)
+            missing = size - max(left, self.quota.left)
+            if missing > 0:
+                self.spill(missing)
+        finally:
+            with core.lock:
+                if not core.closed and not core.head_lost:
+                    self.quota.give_all_back()
 
     @property
     def store(self) -> SegmentStore:
@@ -295,10 +332,17 @@ class ObjectPlane:
         if store is None:
             with self._store_lock:
                 if self._store is None:
+                    from miniray.system.segment import writer_name
                     from miniray.system.shared_memory import SegmentStore  # 3 ms that most workers never need
 
+                    session = self._core.session
                     self._store = SegmentStore(
-                        self._core.store_dir, self.quota.reserve, self.quota.release, owner=self._core.number
+                        self._core.store_dir,
+                        self.quota.reserve,
+                        self.quota.release,
+                        writer=writer_name(self._core.worker_id),
+                        spill_directory=session.get("spill_dir", ""),
+                        disk_threshold=session.get("disk_threshold", 1.0),
                     )
                 store = self._store
         return store
@@ -359,7 +403,7 @@ class ObjectPlane:
         location = payload.location
         assert location is not None
         try:
-            view = self.store.open(location.segment, location.offset, location.size)
+            view = self.store.open_tracked(location.segment, location.offset, location.size, self._view_released)
         except FileNotFoundError:
             raise CopyGone(entry.object_id.hex() if entry is not None else "", location) from None
         try:
@@ -389,7 +433,7 @@ class ObjectPlane:
     def discard(self, payload: Payload) -> None:
         """A value came that nobody wants any more."""
         if payload.location is not None:
-            self.free_location(payload.location, recyclable=False)
+            self.free_location(payload.location, shared=True)
         elif payload.kind == KIND_ERROR:
             self.futures.report_unhandled(payload)
 
@@ -405,7 +449,7 @@ class ObjectPlane:
         payload = entry.payload
         if payload is not None:
             if payload.location is not None:
-                self.free_location(payload.location, recyclable=not entry.shared)
+                self.free_location(payload.location, shared=entry.shared)
             elif payload.kind == KIND_ERROR and not entry.accessed:
                 self.futures.report_unhandled(payload)
         elif isinstance(entry.producer, OwnedActor):
@@ -417,24 +461,28 @@ class ObjectPlane:
         if payload is None or payload.location is None:
             return False
         entry.payload = None
-        self.free_location(payload.location, recyclable=not entry.shared)
+        self.free_location(payload.location, shared=entry.shared)
         entry.shared = False
         return True
 
-    def free_location(self, location: Location, recyclable: bool) -> None:
+    def free_location(self, location: Location, shared: bool) -> None:
         """Give back a place in shared memory: to this process's own store, or to the process that wrote it."""
         core = self._core
         if location.writer == core.worker_id:
-            self.store.free(location.segment, location.offset, location.size, recyclable)
+            self.store.free(location.segment, location.offset, location.size, shared)
             return
         from miniray.system import segment, shared_memory  # they are there already where large objects are
 
         if location.size > shared_memory.SLAB_OBJECT_LIMIT:
-            # At once, since the writer may be dead without our knowing it; it finds nothing left to unlink.
-            segment.unlink(core.store_dir, location.segment)
+            # The writer may be dead without our knowing it: then the name says to the head that nobody needs it.
+            segment.mark_free(core.store_dir, location.segment, core.session.get("spill_dir", ""))
         writer = core.peer(location.writer)
         if writer is not None:
             core.post(writer, objects.FreeSegments([location]))
+            sent = self._sent_frees.get(location.writer)
+            if sent is None:
+                sent = self._sent_frees[location.writer] = deque(maxlen=_REMEMBERED)
+            sent.append(location)
         elif not core.head_lost:
             core.post(core.head, objects.SegmentsOrphaned([location]))
 
@@ -545,11 +593,15 @@ class ObjectPlane:
     def on_free_segments(self, sender: bytes, message: objects.FreeSegments) -> None:
         """The owner of values that we wrote needs them no more."""
         for location in message.locations:
-            self.store.free(location.segment, location.offset, location.size, recyclable=False)
+            self.store.free(location.segment, location.offset, location.size, shared=True)
 
     def on_process_died(self, message: control.WorkerDied) -> None:
         """A process is gone: as a borrower, and as an owner."""
         self.counter.process_died(message.worker_id)
+        sent = self._sent_frees.pop(message.worker_id, None)
+        if sent and not self._core.head_lost:
+            # It may not have read them any more. Told twice does no harm.
+            self._core.post(self._core.head, objects.SegmentsOrphaned(list(sent)))
 
     def fail_all(self, reason: str) -> None:
         """The session is lost: nothing that is pending will ever come."""

@@ -175,7 +175,7 @@ class TaskRunner:
         inside: list[list[ObjectEntry]] = []
         for value in values:
             try:
-                payload, inner = self._core.objects.to_payload(serialize(value))
+                payload, inner = self._core.objects.to_payload(serialize(value), owned=False)
             except Exception as error:
                 if len(values) == 1:
                     raise

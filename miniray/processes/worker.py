@@ -64,6 +64,8 @@ def main(payload: bytes) -> None:
             "session_name": config.session_name,
             "session_dir": config.session_dir,
             "log_dir": config.log_dir,
+            "spill_dir": config.spill_dir,
+            "disk_threshold": config.disk_threshold,
             "node_ip": config.node_ip,
         },
     )

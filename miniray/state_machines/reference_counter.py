@@ -79,8 +79,8 @@ class ObjectEntry:
         self.registered = False  #: (borrowed) the owner knows that we hold it
         self.requested = False  #: (borrowed) the value was asked for
         self.accessed = False  #: somebody has looked at the value: its error, if it is one, is not "unhandled"
-        self.shared = False  #: its location left this process: its segment must not be recycled
         self.lineage: Link | None = None  #: (owned) how it can be made again, and what is made from it
+        self.shared = False  #: its location left this process: somebody may view it when it is freed
 
     site: str  #: where the ref was made; not set when that is not recorded
 

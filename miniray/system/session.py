@@ -27,6 +27,9 @@ from miniray.system.segment_directory import SHARED_MEMORY, create_segment_direc
 from miniray.system.waiting_room import who_waits
 
 _SOCKETS = "k"
+_SPILL = "spill"
+#: what the name of a directory of spilled objects begins with, outside of the session's (Ray's name for it)
+_SPILLED = "ray_spilled_objects_"
 _SHM = SHARED_MEMORY
 #: bytes that /dev/shm must have free when nobody says how large the object store is to be
 LEAST_CAPACITY = 128 << 20
@@ -55,7 +58,7 @@ class SessionPaths(msgspec.Struct):
 
     @property
     def spill(self) -> str:
-        return os.path.join(self.directory, "spill")
+        return os.path.join(self.directory, _SPILL)
 
     @property
     def config(self) -> str:
@@ -124,13 +127,16 @@ def _make_private(path: str) -> None:
         os.chmod(path, 0o700)
 
 
-def create_session(root: str | None = None, private: bool = True, capacity: int = LEAST_CAPACITY) -> SessionPaths:
+def create_session(
+    root: str | None = None, private: bool = True, capacity: int = LEAST_CAPACITY, spill_to: str = ""
+) -> SessionPaths:
     """Make the directories of a new session, and take its lock. Dead sessions of this user are swept first.
 
     Args:
         root: where; `session_root()` by default. Too long a path for sockets is refused.
         private: only changes nothing on disk; the head's registry file says which it is.
         capacity: bytes of objects for which there must be room in shared memory; else files on disk serve.
+        spill_to: a directory on the disk that objects are to be spilled to; "": the session's own.
 
     Raises:
         ValueError: `root` is too long.
@@ -165,12 +171,13 @@ def create_session(root: str | None = None, private: bool = True, capacity: int 
     finally:
         os.close(lock)
     try:
-        for subdirectory in (_SOCKETS, "logs", "spill"):
+        for subdirectory in (_SOCKETS, "logs"):
             os.mkdir(os.path.join(directory, subdirectory), 0o700)
+        _make_spill_directory(os.path.join(directory, _SPILL), spill_to, name)
         store, warning = create_segment_directory(os.path.basename(_store_path(name)), directory, capacity)
     except BaseException:
         os.close(fd)
-        remove_tree(directory)
+        remove_session(directory)
         raise
     for path in dead:
         remove_session(path)
@@ -178,6 +185,16 @@ def create_session(root: str | None = None, private: bool = True, capacity: int 
     moment = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
     session_name = f"session_{moment}_{int(now * 1e6) % 1_000_000:06}_{os.getpid()}"
     return SessionPaths(session_name, directory, store, os.urandom(32), fd, warning or "")
+
+
+def _make_spill_directory(path: str, elsewhere: str, name: str) -> None:
+    """Where the session's objects are spilled to: a directory, or a link to one on another disk."""
+    if not elsewhere:
+        os.mkdir(path, 0o700)
+        return
+    target = os.path.join(os.path.abspath(elsewhere), _SPILLED + name)
+    os.symlink(target, path)
+    os.makedirs(target, 0o700)
 
 
 def _store_path(name: str) -> str:
@@ -212,6 +229,14 @@ def remove_session(directory: str, store: str = "") -> None:
         store = _store_path(os.path.basename(directory)[2:])
     # The store first: as long as the session's directory is there, the next sweep finds what is left.
     remove_tree(store)
+    spill = os.path.join(directory, _SPILL)
+    try:
+        elsewhere = os.readlink(spill)
+    except OSError:
+        pass  # a directory, which goes with the session's
+    else:
+        if os.path.basename(elsewhere).startswith(_SPILLED):
+            remove_tree(elsewhere)
     remove_tree(directory)
 
 

@@ -9,14 +9,19 @@ The rules
     * A location names one object until its creator frees it. A recycled segment gets a new name, so that a reader who
       comes too late finds no file, never another's bytes. (A slot in a slab cannot be renamed: there the owner's word
       has to do.)
-    * ``free`` is told whether the memory is *recyclable*: that is the caller's knowledge that no other process views
-      it. Views of its own process the store knows itself, and waits for the last one. What is not recyclable is
-      unlinked at once; views stay valid, since a mapping outlives the name of its file.
+    * ``free`` is told whether the location ever left this process. If it did, the memory is used again only when the
+      kernel says that nobody views it (``miniray.system.segment_viewers``); until then it *lingers*, and is counted.
+      Views of its own process the store knows itself, and waits for the last one.
 
 Recycling
     A page fault costs ten times the copy: 1.6 GB/s into a fresh mapping, 13 to 20 GB/s into one written before. So
     freed segments go to a pool, mapping and all, and serve the next object of their size. The pool is bounded, counts
     against the quota, and is given back (``trim``) before anything fails for want of memory.
+
+The disk
+    What nobody views can be moved to files in ``spill_directory`` (``spill``, see ``miniray.system.spilling``). It
+    keeps its name, so no location changes: who finds no segment in memory maps the one on disk. When neither quota nor
+    file system has room for a new object, it is created there at once.
 
 Views
     Each ``open`` makes an *exporter*, a ctypes array over the mapping, and returns a read-only memoryview of it. What
@@ -27,7 +32,7 @@ Views
 
 Threads
     All methods may be called from any thread. One lock, held for microseconds; never while ``reserve`` or ``release``
-    is called, and never taken by a finaliser.
+    is called, never while bytes are copied, and never taken by a finaliser.
 
 Alternatives not taken: ``multiprocessing.shared_memory``, whose resource tracker unlinks live segments when a process
 that attached to them exits (until ``track=False`` in 3.13); one arena for all processes, as Ray's plasma has it, which
@@ -36,6 +41,7 @@ needs a server that owns the allocator (``src/ray/object_manager/plasma`` in Ray
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import weakref
@@ -43,18 +49,15 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from miniray.exceptions import ObjectStoreFullError
-from miniray.system.segment import PAGE, Segment, map_segment, segment_name, unlink
+from miniray.system import segment_viewers, spilling
+from miniray.system.buffer import Buffer
+from miniray.system.foreign_segments import ForeignSegment, ForeignSegments
+from miniray.system.segment import FREE, LEDGER_SIZE, OWNED, PAGE, SLAB_SIZE, Segment, segment_name, unlink
 from miniray.system.slab_allocator import SlabAllocator, aligned
 
-if TYPE_CHECKING:
-    import mmap
-
-    from miniray.system.serialization import SerializedObject
-
-SLAB_SIZE = 16 << 20
 SLAB_OBJECT_LIMIT = 1 << 20
 POOL_LIMIT = 1 << 30
 
@@ -62,6 +65,7 @@ _SLAB_STEP = 1 << 20  # a slab gets its memory in steps: the first small object 
 _OVERSIZE = 4  # a pooled segment may be larger than the object by a quarter
 
 _T = TypeVar("_T")
+_numbers = itertools.count(1)
 
 
 class _View(weakref.ref[Any]):
@@ -70,54 +74,8 @@ class _View(weakref.ref[Any]):
     __slots__ = ("key", "offset", "on_release", "segment")
     key: int
     offset: int
-    segment: Segment | None
+    segment: Segment | ForeignSegment | None
     on_release: Callable[[], None] | None
-
-
-class Buffer:
-    """Memory for one new object: ``write`` it, ``seal`` it, and publish its location; or ``abort``.
-
-    ``view`` is writable and ``size`` bytes long, of arbitrary content. It is gone after ``seal`` and ``abort``.
-    """
-
-    __slots__ = ("_memory", "_store", "offset", "segment", "size", "view")
-
-    def __init__(self, store: SegmentStore, memory: Segment | None, offset: int, size: int) -> None:
-        self._store = store
-        self._memory = memory
-        self.segment = "" if memory is None else memory.name
-        self.offset = offset
-        self.size = size
-        whole = bytearray() if memory is None or memory.mapping is None else memory.mapping
-        self.view = memoryview(whole)[offset : offset + size]
-
-    def write(self, value: SerializedObject) -> None:
-        """Write a serialized object, the fastest way: through the file into fresh memory, else by a copy."""
-        memory = self._memory
-        if (
-            memory is None
-            or memory.descriptor < 0
-            or self.offset + self.size <= memory.touched
-            or not hasattr(os, "pwrite")
-        ):
-            value.write_into(self.view)
-        else:
-            for offset, part in value.parts():
-                memory.write(memoryview(part), self.offset + offset)
-
-    def seal(self) -> None:
-        """The object is complete. Raises BufferError while something else still exports the view."""
-        self.view.release()
-        memory = self._memory
-        if memory is not None:
-            memory.touched = max(memory.touched, self.offset + self.size)
-            if memory.allocator is None:
-                memory.close()
-
-    def abort(self) -> None:
-        """Take the memory back unpublished."""
-        self.seal()
-        self._store.free(self.segment, self.offset, self.size, recyclable=True)
 
 
 class SegmentStore:
@@ -129,36 +87,46 @@ class SegmentStore:
         reserve: Callable[[int], None] = lambda size: None,
         release: Callable[[int], None] = lambda size: None,
         *,
+        writer: str = "",
+        spill_directory: str = "",
+        disk_threshold: float = 1.0,
         pool_limit: int = POOL_LIMIT,
         lock: AbstractContextManager[Any] | None = None,
-        owner: int = 0,
     ) -> None:
-        """``directory`` exists, and belongs to this session alone.
+        """``directory`` exists, and belongs to this session alone; ``spill_directory`` likewise, "" for none.
 
         ``reserve(bytes)`` is called before memory is taken from the system and may raise ``ObjectStoreFullError``;
-        ``release(bytes)`` after it went back. ``pool_limit``: how many bytes of freed memory are kept warm.
-        ``lock`` may be handed in by a runtime whose critical sections also hold signals back. ``owner``: the number in
-        the names of its segments, the process id unless several stores live in one process.
+        ``release(bytes)`` after it went back. ``writer``: what the names of its segments begin with, unique in the
+        directory. ``disk_threshold``: nothing is written to a disk that is fuller than this share.
+        ``pool_limit``: how many bytes of freed memory are kept warm. ``lock`` may be handed in by a runtime whose
+        critical sections also hold signals back.
         """
         self.directory = directory
+        self.spill_directory = spill_directory
+        self.disk_threshold = disk_threshold
         self.pool_limit = pool_limit
         self._reserve = reserve
         self._release = release
         self._lock: AbstractContextManager[Any] = threading.Lock() if lock is None else lock
         self._pid = os.getpid()
-        self._owner = owner or self._pid
+        self._writer = writer or f"{self._pid:x}.{next(_numbers)}"
         self._counter = 0
         self._total = 0  # bytes reserved, and allocated or just about to be
-        self._own: dict[str, Segment] = {}  # those with objects in them, and all slabs
+        self._own: dict[str, Segment] = {}  # those with objects in them, and all slabs; the oldest first
         self._slabs: list[Segment] = []
+        self._disk_slabs: list[Segment] = []
         self._pool: list[tuple[int, int, Segment]] = []  # (capacity, age, segment), sorted
         self._pool_bytes = 0
-        self._foreign: dict[str, weakref.ref[mmap.mmap]] = {}
-        self._foreign_sweep = 64  # dead references are swept out when there are so many
+        self._lingering: list[Segment] = []  # free, but for others who still view them
+        self._lingering_slots = 0
+        self._foreign = ForeignSegments((directory, spill_directory) if spill_directory else (directory,))
         self._views: dict[int, _View] = {}
         self._gone: deque[_View] = deque()
         self._unlink_again: list[str] = []
+        self._spilling = threading.Lock()
         self._closed = False
+        _stores.add(self)
+        _watch_forks()
 
     @property
     def used(self) -> int:
@@ -172,23 +140,45 @@ class SegmentStore:
         with self._lock:
             return self._pooled()
 
+    @property
+    def spilled(self) -> int:
+        """Bytes of objects on disk."""
+        with self._lock:
+            return sum(sum(memory.objects.values()) for memory in self._own.values() if memory.on_disk)
+
     def _pooled(self) -> int:
         return self._pool_bytes + sum(slab.capacity for slab in self._slabs if _is_idle(slab))
 
     # ---- create
 
-    def create(self, size: int) -> Buffer:
-        """Memory for an object of ``size`` bytes. Raises ``ObjectStoreFullError``."""
+    def create(self, size: int, owned: bool = True) -> Buffer:
+        """Memory for an object of ``size`` bytes. Raises ``ObjectStoreFullError``, ``OutOfDiskError``.
+
+        ``owned``: by this process, so that it is lost when this process dies; else it outlives it.
+        """
         if self._gone:
             self.collect()
         if size == 0:
             return Buffer(self, None, 0, 0)
-        if size <= SLAB_OBJECT_LIMIT:
-            return self._with_room(size, self._create_in_slab)
-        capacity = -(-size // PAGE) * PAGE
-        memory = self._from_pool(capacity) or self._with_room(capacity, self._create_segment)
+        try:
+            if size <= SLAB_OBJECT_LIMIT:
+                return self._with_room(size, lambda size: self._create_in_slab(size, owned))
+            capacity = -(-size // PAGE) * PAGE
+            memory = self._from_pool(capacity)
+            if memory is None and self._lingering and self.reap():
+                memory = self._from_pool(capacity)
+            return self._filled(memory or self._with_room(capacity, self._create_segment), size, owned)
+        except ObjectStoreFullError:
+            if not self.spill_directory:
+                raise
+        return self._create_on_disk(size, owned)
+
+    def _filled(self, memory: Segment, size: int, owned: bool) -> Buffer:
         with self._lock:
+            if owned:
+                memory.name += OWNED
             memory.objects[0] = size
+            memory.unsealed += 1
             self._own[memory.name] = memory
         return Buffer(self, memory, 0, size)
 
@@ -196,7 +186,12 @@ class SegmentStore:
         try:
             return action(size)
         except ObjectStoreFullError:
-            if not self.trim(size):
+            if not self.trim(size) and not self.spill(size):
+                raise
+        try:
+            return action(size)
+        except ObjectStoreFullError:
+            if not self.spill(size):
                 raise
             return action(size)
 
@@ -204,11 +199,11 @@ class SegmentStore:
         self._reserve(capacity)
         try:
             with self._lock:
-                memory = self._new_segment(capacity)
+                memory = self._new_segment(capacity, self.directory, free=True)
             try:
                 memory.allocate(capacity)
             except BaseException:
-                memory.discard(self.directory)
+                memory.discard()
                 raise
         except BaseException:
             self._release(capacity)
@@ -217,18 +212,37 @@ class SegmentStore:
             self._total += capacity
         return memory
 
-    def _new_segment(self, size: int) -> Segment:
+    def _create_on_disk(self, size: int, owned: bool) -> Buffer:
+        """There is no room in memory for this object."""
+        spilling.check_disk(self.spill_directory, self.disk_threshold)
+        if size <= SLAB_OBJECT_LIMIT:
+            with self._lock:
+                slab, offset = self._find_slot(size, self._disk_slabs, self.spill_directory, owned)
+                slab.allocate(max(slab.capacity, offset + aligned(size)))
+                return self._take_slot(slab, offset, size)
+        capacity = -(-size // PAGE) * PAGE
+        with self._lock:
+            memory = self._new_segment(capacity, self.spill_directory, free=True)
+        memory.on_disk = True
+        try:
+            memory.allocate(capacity)
+        except BaseException:
+            memory.discard()
+            raise
+        return self._filled(memory, size, owned)
+
+    def _new_segment(self, size: int, directory: str, free: bool, owned: bool = False) -> Segment:
         if self._closed:
             raise RuntimeError("the segment store is closed")
         while True:
             try:
-                return Segment.create(self.directory, self._next_name(), size)
-            except FileExistsError:  # left behind by a process that had our pid: its objects may be alive
+                return Segment.create(directory, self._next_name() + OWNED * owned, size, free)
+            except FileExistsError:  # whoever left it, its objects may be alive
                 continue
 
     def _next_name(self) -> str:
         self._counter += 1
-        return segment_name(self._owner, self._counter)
+        return segment_name(self._writer, self._counter)
 
     def _from_pool(self, capacity: int) -> Segment | None:
         """The smallest pooled segment that is large enough, and not much too large."""
@@ -238,22 +252,14 @@ class SegmentStore:
                 return None
             memory = self._pool.pop(index)[2]
             self._pool_bytes -= memory.capacity
-            name = self._next_name()
-        try:
-            memory.rename(self.directory, name)
-        except OSError:  # somebody swept the directory
-            with self._lock:
-                self._total -= memory.capacity
-            self._discard([memory])
-            return None
         return memory
 
-    def _create_in_slab(self, size: int) -> Buffer:
+    def _create_in_slab(self, size: int, owned: bool) -> Buffer:
         credit = 0  # reserved outside the lock for the memory that the slot will need, if it still does then
         try:
             while True:
                 with self._lock:
-                    slab, offset = self._find_slot(size)
+                    slab, offset = self._find_slot(size, self._slabs, self.directory, owned)
                     end = min(-(-(offset + aligned(size)) // _SLAB_STEP) * _SLAB_STEP, slab.size)
                     needed = max(0, end - slab.capacity)
                     if needed <= credit:
@@ -261,29 +267,49 @@ class SegmentStore:
                             slab.allocate(end)
                             self._total += needed
                             credit -= needed
-                        assert slab.allocator is not None
-                        slab.allocator.take(offset, size)
-                        slab.objects[offset] = size
-                        return Buffer(self, slab, offset, size)
+                        return self._take_slot(slab, offset, size)
                 self._reserve(needed - credit)
                 credit = needed
         finally:
             if credit:
                 self._release(credit)
 
-    def _find_slot(self, size: int) -> tuple[Segment, int]:
+    def _take_slot(self, slab: Segment, offset: int, size: int) -> Buffer:
+        assert slab.allocator is not None
+        slab.allocator.take(offset, size)
+        slab.objects[offset] = size
+        slab.note(offset, True)
+        slab.unsealed += 1
+        return Buffer(self, slab, offset, size)
+
+    def _find_slot(self, size: int, slabs: list[Segment], directory: str, owned: bool) -> tuple[Segment, int]:
         """A free slot, rather one that has memory already. It is not taken yet."""
+        if self._lingering_slots:
+            self._reap_slots()
         for has_memory in (True, False):
-            for slab in self._slabs:
+            for slab in slabs:
+                if slab.owned != owned:
+                    continue
                 assert slab.allocator is not None
                 offset = slab.allocator.find(size, slab.capacity if has_memory else slab.size)
                 if offset is not None:
                     return slab, offset
-        slab = self._new_segment(SLAB_SIZE)
+        slab = self._new_segment(SLAB_SIZE, directory, free=False, owned=owned)
+        slab.on_disk = slabs is self._disk_slabs
+        slab.owned = owned
         slab.allocator = SlabAllocator(SLAB_SIZE)
+        slab.allocator.take(0, LEDGER_SIZE)
         self._own[slab.name] = slab
-        self._slabs.append(slab)
-        return slab, 0
+        slabs.append(slab)
+        return slab, LEDGER_SIZE
+
+    def sealed(self, memory: Segment, end: int, published: bool) -> None:
+        """A buffer is written up to ``end``, or given up: then it is not published."""
+        if memory.allocator is None and memory.path.endswith(FREE) and published:
+            memory.publish()
+        with self._lock:
+            memory.unsealed -= 1
+            memory.touched = max(memory.touched, end)
 
     # ---- open
 
@@ -300,42 +326,35 @@ class SegmentStore:
 
         if self._gone:
             self.collect()
+        viewed: Segment | ForeignSegment | None
         with self._lock:
             own = self._own.get(segment)
             if size == 0:
-                exporter = (c_ubyte * 0)()
+                exporter, viewed = (c_ubyte * 0)(), None
             elif own is not None and own.mapping is not None:
-                exporter = (c_ubyte * own.size).from_buffer(own.mapping)
+                exporter, viewed = (c_ubyte * own.size).from_buffer(own.mapping), own
                 own.views[offset] = own.views.get(offset, 0) + 1
             else:
-                own = None
-                mapping = self._map(segment)
+                mapping, viewed = self._foreign.view(segment, offset, size, size <= SLAB_OBJECT_LIMIT)
                 exporter = (c_ubyte * len(mapping)).from_buffer(mapping)
             view = _View(exporter, self._when_gone)
             view.on_release = on_release
-            view.segment = own
+            view.segment = viewed
             view.offset = offset
             view.key = id(view)
             self._views[view.key] = view
         return memoryview(exporter).cast("B")[offset : offset + size].toreadonly()
-
-    def _map(self, segment: str) -> mmap.mmap:
-        """Another process's segment, mapped once for as long as something views it."""
-        known = self._foreign.get(segment)
-        mapping = None if known is None else known()
-        if mapping is None:
-            mapping = map_segment(self.directory, segment)
-            if len(self._foreign) >= self._foreign_sweep:
-                self._foreign = {name: known for name, known in self._foreign.items() if known() is not None}
-                self._foreign_sweep = 64 + 2 * len(self._foreign)
-            self._foreign[segment] = weakref.ref(mapping)
-        return mapping
 
     def _when_gone(self, view: _View) -> None:
         """The finaliser. No lock, no allocation to speak of, no code that could wait."""
         self._gone.append(view)
         if view.on_release is not None:
             view.on_release()
+
+    @property
+    def has_released(self) -> bool:
+        """Whether there is anything to collect."""
+        return bool(self._gone)
 
     def collect(self) -> None:
         """Do what finalisers left to do: recycle what was freed while it was viewed. Other calls do it too."""
@@ -348,19 +367,21 @@ class SegmentStore:
                     break
                 self._views.pop(view.key, None)
                 memory, offset = view.segment, view.offset
-                if memory is None:
-                    continue
-                memory.views[offset] -= 1
-                if memory.views[offset] == 0:
-                    del memory.views[offset]
-                    if offset in memory.deferred:
-                        discarded += self._retire(memory, offset, memory.deferred.pop(offset), True)
+                if isinstance(memory, ForeignSegment):
+                    self._foreign.let_go(memory, offset)
+                elif memory is not None:
+                    memory.views[offset] -= 1
+                    if memory.views[offset] == 0:
+                        del memory.views[offset]
+                        if offset in memory.deferred:
+                            size, shared = memory.deferred.pop(offset)
+                            discarded += self._retire(memory, offset, size, shared)
         self._discard(discarded)
 
     # ---- free
 
-    def free(self, segment: str, offset: int, size: int, recyclable: bool) -> bool:
-        """Free an object, once. ``recyclable``: no other process views it, or will.
+    def free(self, segment: str, offset: int, size: int, shared: bool) -> bool:
+        """Free an object, once. ``shared``: its location was known outside of this process.
 
         False when this process has no such object: its creator, or who adopted its segment, has to be asked.
         """
@@ -372,37 +393,65 @@ class SegmentStore:
             memory = self._own.get(segment)
             if memory is None or memory.objects.pop(offset, None) is None:
                 return False
-            if recyclable and offset in memory.views:
-                memory.deferred[offset] = size
+            if offset in memory.views:
+                memory.deferred[offset] = size, shared
                 return True
-            discarded = self._retire(memory, offset, size, recyclable)
+            discarded = self._retire(memory, offset, size, shared)
         self._discard(discarded)
         return True
 
-    def _retire(self, memory: Segment, offset: int, size: int, recyclable: bool) -> list[Segment]:
+    def _retire(self, memory: Segment, offset: int, size: int, shared: bool) -> list[Segment]:
         """Reuse the memory of a freed object; or return the segments to discard, which are no longer counted."""
-        discarded = []
+        if memory.moving and memory.allocator is None:
+            return []  # who moves it will notice
         if memory.allocator is not None:
-            if recyclable:
-                memory.allocator.free(offset, size)
-            if memory.objects or memory.deferred:
-                return []
-            if memory.allocator.empty and sum(map(_is_idle, self._slabs)) == 1:
-                return []  # one warm slab is kept
-            self._slabs.remove(memory)
-            discarded.append(memory)
-        elif memory.objects or memory.deferred:  # an adopted slab
+            return self._retire_slot(memory, offset, size, shared)
+        if memory.objects or memory.deferred:  # a slab that was adopted, or moved to disk
             return []
-        elif recyclable and not memory.adopted and memory.capacity <= self.pool_limit:
-            self._counter += 1
-            insort(self._pool, (memory.capacity, self._counter, memory))
-            self._pool_bytes += memory.capacity
-            while self._pool_bytes > self.pool_limit:
-                discarded.append(self._oldest_of_pool())
-        else:
-            discarded.append(memory)
         self._own.pop(memory.name, None)
-        self._total -= sum(segment.capacity for segment in discarded)
+        if memory.adopted or memory.on_disk or memory.forked or memory.capacity > self.pool_limit:
+            return self._uncounted([memory])
+        try:
+            memory.withdraw(self._next_name())
+            if shared and segment_viewers.is_file_viewed(memory.path):
+                self._lingering.append(memory)
+                return []
+        except OSError:  # somebody swept the directory
+            return self._uncounted([memory])
+        return self._uncounted(self._to_pool(memory))
+
+    def _to_pool(self, memory: Segment) -> list[Segment]:
+        self._counter += 1
+        insort(self._pool, (memory.capacity, self._counter, memory))
+        self._pool_bytes += memory.capacity
+        surplus = []
+        while self._pool_bytes > self.pool_limit:
+            surplus.append(self._oldest_of_pool())
+        return surplus
+
+    def _retire_slot(self, slab: Segment, offset: int, size: int, shared: bool) -> list[Segment]:
+        slab.note(offset, False)
+        if slab.forked or (shared and segment_viewers.is_viewed(slab.descriptor, offset, size)):
+            slab.lingering[offset] = size
+            self._lingering_slots += 1
+        elif slab.allocator is not None:
+            slab.allocator.free(offset, size)
+        return self._retire_slab(slab)
+
+    def _retire_slab(self, slab: Segment) -> list[Segment]:
+        """Give a slab without objects back, unless it is the only one. What lingers in it stays valid."""
+        assert slab.allocator is not None
+        if slab.objects or slab.deferred or slab.moving or (slab.lingering and not slab.forked):
+            return []
+        if not slab.forked and not slab.on_disk and sum(map(_is_idle, self._slabs)) == 1:
+            return []  # one warm slab is kept
+        (self._disk_slabs if slab.on_disk else self._slabs).remove(slab)
+        self._lingering_slots -= len(slab.lingering)
+        self._own.pop(slab.name, None)
+        return self._uncounted([slab])
+
+    def _uncounted(self, discarded: list[Segment]) -> list[Segment]:
+        self._total -= sum(segment.counted for segment in discarded)
         return discarded
 
     def _oldest_of_pool(self) -> Segment:
@@ -411,8 +460,38 @@ class SegmentStore:
         self._pool_bytes -= memory.capacity
         return memory
 
+    def reap(self) -> bool:
+        """Look whether others still view what lingers. Returns whether anything came back."""
+        discarded: list[Segment] = []
+        with self._lock:
+            lingering, self._lingering = self._lingering, []
+            for memory in lingering:
+                try:
+                    if segment_viewers.is_file_viewed(memory.path):
+                        self._lingering.append(memory)
+                    else:
+                        discarded += self._uncounted(self._to_pool(memory))
+                except OSError:
+                    discarded += self._uncounted([memory])
+            back = len(self._lingering) < len(lingering)
+            if self._lingering_slots:
+                self._reap_slots()
+        self._discard(discarded)
+        return back
+
+    def _reap_slots(self) -> None:
+        for slab in [slab for slab in (*self._slabs, *self._disk_slabs) if slab.lingering and not slab.forked]:
+            assert slab.allocator is not None
+            for offset, size in list(slab.lingering.items()):
+                if not segment_viewers.is_viewed(slab.descriptor, offset, size):
+                    del slab.lingering[offset]
+                    self._lingering_slots -= 1
+                    slab.allocator.free(offset, size)
+
     def trim(self, size: int | None = None) -> int:
         """Give warm memory back to the system, oldest first: ``size`` bytes or more, or all. Returns how many."""
+        if self._lingering or self._lingering_slots:
+            self.reap()
         discarded = []
         freed = 0
         with self._lock:
@@ -432,18 +511,90 @@ class SegmentStore:
     def _discard(self, segments: Iterable[Segment]) -> None:
         """Unlink, and tell the quota. Never under the lock."""
         freed = 0
+        discarded = False
         for segment in segments:
-            freed += segment.capacity
-            if not segment.discard(self.directory):
-                self._unlink_again.append(segment.name)
+            discarded = True
+            freed += segment.counted
+            if not segment.discard():
+                self._unlink_again.append(segment.path)
         if freed:
             self._release(freed)
-            self._unlink_again = [name for name in self._unlink_again if not unlink(self.directory, name)]
+        if discarded and self._unlink_again:
+            self._unlink_again = [path for path in self._unlink_again if not unlink(path)]
 
-    def unlink(self, segment: str) -> None:
-        """Unlink a segment by name, whoever made it: for the head, when its process is gone."""
-        if not unlink(self.directory, segment):
-            self._unlink_again.append(segment)
+    # ---- spill
+
+    def spill(self, size: int | None = None) -> int:
+        """Move objects that nobody views to disk, the oldest first, until ``size`` bytes of memory came back, or all.
+
+        Takes as long as the disk does. Returns how many bytes came back: less when there is nothing left to move, or
+        when the disk is full; no object is lost by that.
+        """
+        if not self.spill_directory:
+            return 0
+        if self._gone:
+            self.collect()
+        freed = 0
+        passed: set[str] = set()
+        with self._spilling:
+            while size is None or freed < size:
+                memory = self._choose_to_move(passed)
+                if memory is None:
+                    break
+                passed.add(memory.name)
+                moved = False
+                try:
+                    moved = spilling.copy_to_disk(memory, self.spill_directory, self.disk_threshold)
+                finally:
+                    freed += self._moved(memory, moved)
+                if not moved and spilling.is_disk_full(self.spill_directory, self.disk_threshold):
+                    break
+        return freed
+
+    def _choose_to_move(self, passed: set[str]) -> Segment | None:
+        with self._lock:
+            for memory in self._own.values():
+                if (
+                    memory.objects
+                    and memory.name not in passed
+                    and not (memory.on_disk or memory.unsealed or memory.views or memory.deferred or memory.adopted)
+                    and not segment_viewers.is_file_viewed(memory.path)
+                ):
+                    memory.moving = True
+                    if memory.allocator is not None:
+                        self._slabs.remove(memory)  # it takes no more objects
+                    return memory
+        return None
+
+    def _moved(self, memory: Segment, copied: bool) -> int:
+        """Its objects are on disk too: let go of those in memory, unless somebody has begun to view them."""
+        discarded: list[Segment] = []
+        with self._lock:
+            memory.moving = False
+            freed = memory.capacity
+            if copied and not memory.views and (memory.objects or memory.deferred):
+                copied = spilling.switch_to_disk(memory, self.spill_directory)
+                if copied:
+                    self._total -= freed
+                    self._lingering_slots -= len(memory.lingering)
+                    memory.lingering.clear()
+                    memory.allocator = None
+                    memory.touched = 0
+            else:
+                spilling.drop_copy(memory, self.spill_directory)
+                copied = False
+            if memory.on_disk:
+                pass
+            elif memory.allocator is not None:
+                self._slabs.append(memory)
+                discarded = self._retire_slab(memory)
+            elif not memory.objects and not memory.deferred:
+                discarded = self._retire(memory, 0, memory.size, True)
+        self._discard(discarded)
+        if copied:
+            self._release(freed)
+            return freed
+        return sum(segment.counted for segment in discarded)
 
     # ---- ownership
 
@@ -456,9 +607,10 @@ class SegmentStore:
             handed = {name: memory for name, memory in self._own.items() if memory.objects}
             for name, memory in handed.items():
                 del self._own[name]
-                self._total -= memory.capacity
+                self._total -= memory.counted
                 memory.close()
             self._slabs = [slab for slab in self._slabs if slab.name not in handed]
+            self._disk_slabs = [slab for slab in self._disk_slabs if slab.name not in handed]
         return {name: list(memory.objects.items()) for name, memory in handed.items()}
 
     def adopt(self, segment: str, objects: Iterable[tuple[int, int]]) -> int:
@@ -474,13 +626,20 @@ class SegmentStore:
             self._total += memory.capacity
         return memory.capacity
 
+    def note_fork(self) -> None:
+        """This process was forked: its child may view what it has now, and nobody will say until when."""
+        for memory in (*self._own.values(), *self._lingering):
+            memory.forked = True
+        self._foreign.note_fork()
+
     def close(self) -> None:
         """Unlink all that was not handed over. Views stay valid. In a forked child, only forget it."""
         with self._lock:
             self._closed = True
-            segments = [*self._own.values(), *(entry[2] for entry in self._pool)]
-            self._own, self._slabs, self._pool = {}, [], []
-            self._pool_bytes = self._total = 0
+            segments = [*self._own.values(), *(entry[2] for entry in self._pool), *self._lingering]
+            self._own, self._slabs, self._disk_slabs, self._pool, self._lingering = {}, [], [], [], []
+            self._pool_bytes = self._total = self._lingering_slots = 0
+            self._foreign.close()
         if os.getpid() == self._pid:
             self._discard(segments)
         else:
@@ -489,4 +648,20 @@ class SegmentStore:
 
 
 def _is_idle(slab: Segment) -> bool:
-    return not slab.objects and not slab.deferred
+    return not slab.objects and not slab.deferred and not slab.lingering
+
+
+_stores: weakref.WeakSet[SegmentStore] = weakref.WeakSet()
+_forks_watched = False
+
+
+def _watch_forks() -> None:
+    global _forks_watched
+    if not _forks_watched and hasattr(os, "register_at_fork"):
+        _forks_watched = True
+        os.register_at_fork(after_in_parent=_note_forks)
+
+
+def _note_forks() -> None:
+    for store in list(_stores):
+        store.note_fork()

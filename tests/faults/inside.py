@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import psutil
 
@@ -62,10 +62,10 @@ def store_files() -> list[str]:
     return [os.path.join(store, name) for name in os.listdir(store) if not name.startswith(".")]
 
 
-def store_bytes() -> int:
-    """The memory that they take."""
+def store_bytes(which: Callable[[str], bool] = lambda path: True) -> int:
+    """The memory that they take, or those of a kind."""
     total = 0
-    for path in store_files():
+    for path in filter(which, store_files()):
         try:
             total += os.stat(path).st_blocks * 512
         except FileNotFoundError:

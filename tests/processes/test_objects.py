@@ -5,10 +5,11 @@ import os
 
 import numpy as np
 import pytest
+from psutil import pid_exists
 
 import miniray
 from miniray import exceptions
-from miniray.processes import current
+from miniray.system.segment import SLAB_SIZE, ends_with_writer, is_free
 from tests.faults.inside import appended, note, store_bytes, store_files
 from tests.waiting import wait_for
 
@@ -17,24 +18,9 @@ pytestmark = pytest.mark.timeout(60)
 MEGABYTE = 1_000_000
 
 
-@miniray.remote
-def idle_memory():
-    """What this worker keeps warm for its next objects."""
-    return os.getpid(), warm_here()
-
-
-def warm_here():
-    store = current.core_or_none().objects._store
-    if store is None:
-        return 0
-    store.collect()
-    return store.pooled
-
-
 def in_use():
     """Bytes of shared memory that serve objects: not those that are kept warm for the next ones."""
-    warm = dict(miniray.get([idle_memory.remote() for _ in range(10)]))
-    return store_bytes() - sum(warm.values()) - warm_here()
+    return store_bytes(lambda path: not is_free(path))
 
 
 @miniray.remote
@@ -263,3 +249,33 @@ def test_what_dead_workers_wrote_is_free_again(session):
 @miniray.remote
 def pid_of_worker():
     return os.getpid()
+
+
+def test_small_shared_objects_of_dead_workers_are_freed_one_by_one_and_their_slab_with_the_last(session):
+    @miniray.remote(max_retries=0, num_returns=11)
+    def make_many():
+        return [np.full(200_000, value, np.uint8) for value in range(10)] + [os.getpid()]
+
+    *refs, pid = make_many.remote()
+    os.kill(miniray.get(pid), 9)
+    wait_for(lambda: not pid_exists(miniray.get(pid)))
+    assert [miniray.get(ref)[-1] for ref in refs] == list(range(10))
+    (slab,) = [path for path in store_files() if os.stat(path).st_size == SLAB_SIZE and not ends_with_writer(path)]
+    del refs[:9]
+    assert miniray.get(refs[0])[0] == 9
+    assert os.path.exists(slab)
+    del refs
+    wait_for(lambda: not os.path.exists(slab), message=lambda: f"{slab} is still there")
+
+
+def test_what_a_dead_actor_has_put_goes_with_it(session):
+    @miniray.remote
+    class Putter:
+        def put(self):
+            self.refs = [miniray.put(np.ones(size, np.uint8)) for size in (5 * MEGABYTE, 300_000)]
+
+    putter = Putter.remote()
+    miniray.get(putter.put.remote())
+    before = in_use()
+    miniray.kill(putter)
+    wait_for(lambda: in_use() <= before - 6 * MEGABYTE, message=lambda: f"{in_use()} of {before}")

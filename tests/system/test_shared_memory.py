@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniray.exceptions import ObjectStoreFullError
-from miniray.system.segment import segment_names
+from miniray.system.segment import is_free, mark_free, segment_names, unlink
 from miniray.system.serialization import deserialize, serialize
 from miniray.system.shared_memory import SLAB_OBJECT_LIMIT, SLAB_SIZE, Buffer, SegmentStore
 
@@ -131,7 +131,7 @@ def test_a_freed_segment_serves_the_next_object_of_its_size_under_a_new_name(sto
     first = put(store, b"a" * LARGE)
     inode = os.stat(os.path.join(store.directory, first.segment)).st_ino
     used = store.used
-    assert store.free(*where(first), recyclable=True)
+    assert store.free(*where(first), shared=False)
     assert (store.used, store.pooled) == (0, used)
     second = put(store, b"b" * LARGE)
     assert os.stat(os.path.join(store.directory, second.segment)).st_ino == inode
@@ -143,23 +143,81 @@ def test_a_freed_segment_serves_the_next_object_of_its_size_under_a_new_name(sto
 
 
 def test_a_pooled_segment_much_larger_than_the_object_is_left_alone(store: SegmentStore) -> None:
-    store.free(*where(put(store, b"a" * 4 * MIB)), recyclable=True)
+    store.free(*where(put(store, b"a" * 4 * MIB)), shared=False)
     buffer = put(store, b"b" * 2 * MIB)
     assert store.pooled == 4 * MIB
     assert store.open(*where(buffer)) == b"b" * 2 * MIB
 
 
 @pytest.mark.parametrize("size", [LARGE, SMALL])
-def test_what_is_not_recyclable_is_unlinked_and_its_views_stay_valid(
-    store: SegmentStore, quota: Quota, size: int
+def test_memory_is_not_used_again_while_another_process_views_it(
+    make_store: Callable[..., SegmentStore], size: int
 ) -> None:
-    buffer = put(store, b"a" * size)
-    view = store.open(*where(buffer))
-    store.free(*where(buffer), recyclable=False)
-    assert files(store) == []
-    assert quota.held == 0
-    put(store, b"b" * size)
-    assert view == b"a" * size
+    store, reader = make_store(), make_store()
+    buffer, keeper = put(store, b"a" * size), put(store, b"k" * size)
+    view = reader.open(*where(buffer))
+    derived = view[10:20]
+    del view
+    store.free(*where(buffer), shared=True)
+    others = [put(store, b"b" * size) for _ in range(3)]
+    assert derived == b"a" * 10
+    assert store.used >= 5 * size
+    del derived
+    reader.collect()
+    store.reap()
+    store.trim()
+    assert store.used <= 4 * size + MIB
+    for other in (*others, keeper):
+        store.free(*where(other), shared=True)
+
+
+def test_memory_that_another_process_viewed_is_warm_again(make_store: Callable[..., SegmentStore]) -> None:
+    store, reader = make_store(), make_store()
+    buffer = put(store, b"a" * LARGE)
+    assert reader.open(*where(buffer))[:1] == b"a"
+    store.free(*where(buffer), shared=True)
+    assert store.pooled >= LARGE
+    again = put(store, b"b" * LARGE)
+    assert store.pooled == 0
+    with pytest.raises(FileNotFoundError):
+        reader.open(*where(buffer))
+    assert reader.open(*where(again))[:1] == b"b"
+
+
+def test_a_viewer_that_dies_views_nothing_any_more(store: SegmentStore) -> None:
+    program = (
+        "import sys\n"
+        "from miniray.system.shared_memory import SegmentStore\n"
+        "view = SegmentStore(sys.argv[1]).open(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))\n"
+        "print(bytes(view[:1]), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    for size in (LARGE, SMALL):
+        buffer = put(store, b"a" * size)
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, store.directory, *map(str, where(buffer))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"b'a'\n"
+            store.free(*where(buffer), shared=True)
+            held = store.used
+            child.kill()
+        store.reap()
+        assert store.used <= held - size
+
+
+def test_an_owner_elsewhere_says_by_the_name_that_a_segment_is_free(make_store: Callable[..., SegmentStore]) -> None:
+    store, reader = make_store(), make_store()
+    buffer = put(store, b"a" * LARGE)
+    mark_free(store.directory, buffer.segment, "")
+    with pytest.raises(FileNotFoundError):
+        reader.open(*where(buffer))
+    assert store.free(*where(buffer), shared=True)
+    assert store.pooled >= LARGE
+    assert put(store, b"b" * LARGE).segment != buffer.segment
 
 
 @pytest.mark.parametrize("size", [LARGE, SMALL])
@@ -168,7 +226,7 @@ def test_memory_is_not_recycled_before_its_last_local_view_is_gone(store: Segmen
     keeper = put(store, b"k" * size)  # so that the slab stays
     view = store.open(*where(first))[1:]
     other = store.open(*where(first))
-    store.free(*where(first), recyclable=True)
+    store.free(*where(first), shared=False)
     del other
     second = put(store, b"b" * size)
     assert view == b"a" * (size - 1)
@@ -202,7 +260,7 @@ def test_an_empty_object_tells_too(store: SegmentStore) -> None:
     assert view == b""
     del view
     assert list(released) == [1]
-    assert store.free("", 0, 0, recyclable=True)
+    assert store.free("", 0, 0, shared=False)
 
 
 def test_a_numpy_array_is_a_view_and_the_last_one_tells(store: SegmentStore) -> None:
@@ -234,7 +292,7 @@ def test_views_in_a_reference_cycle_are_released_by_the_collector(store: Segment
     del cycle
     gc.collect()
     assert list(released) == [1]
-    store.free(*where(buffer), recyclable=True)
+    store.free(*where(buffer), shared=False)
     assert store.pooled > LARGE
 
 
@@ -245,12 +303,11 @@ def test_many_views_of_one_foreign_segment_map_it_once(
     location = where(put(store, b"a" * LARGE))
     views = [reader.open(*location) for _ in range(3)]
     assert len({id(view.obj._objects) for view in views}) == 3  # type: ignore[attr-defined]
-    mappings = [known() for known in reader._foreign.values()]
-    assert len(mappings) == 1
+    known = list(reader._foreign._known.values())
+    assert len(known) == 1
+    assert known[0].mapping() is not None
     del views
-    assert mappings[0] is not None
-    mappings.clear()
-    assert [known() for known in reader._foreign.values()] == [None]
+    assert known[0].mapping() is None
 
 
 def test_references_to_mappings_that_are_gone_do_not_pile_up(
@@ -260,7 +317,7 @@ def test_references_to_mappings_that_are_gone_do_not_pile_up(
     for _ in range(300):
         location = where(put(store, b"a" * LARGE))
         reader.open(*location)
-        store.free(*location, recyclable=True)
+        store.free(*location, shared=False)
     assert len(reader._foreign) <= 64
 
 
@@ -269,16 +326,16 @@ def test_the_pool_is_bounded_and_the_oldest_goes_first(make_store: Callable[...,
     buffers = [put(store, bytes([n]) * 2 * MIB) for n in range(3)]
     too_large = put(store, b"x" * 5 * MIB)
     for buffer in [*buffers, too_large]:
-        store.free(*where(buffer), recyclable=True)
+        store.free(*where(buffer), shared=False)
     assert store.pooled == 4 * MIB
-    assert files(store) == sorted(buffer.segment for buffer in buffers[1:])
+    assert len(files(store)) == 2
 
 
 def test_trim_gives_back_what_is_asked_for_or_all(store: SegmentStore, quota: Quota) -> None:
     for buffer in [put(store, b"x" * 2 * MIB) for _ in range(3)]:
-        store.free(*where(buffer), recyclable=True)
+        store.free(*where(buffer), shared=False)
     small = put(store, b"x" * SMALL)
-    store.free(*where(small), recyclable=True)
+    store.free(*where(small), shared=False)
     assert store.pooled == quota.held == 7 * MIB
     assert store.trim(1) == 2 * MIB
     assert store.pooled == quota.held == 5 * MIB
@@ -297,33 +354,27 @@ def test_a_slab_costs_what_is_used_of_it(store: SegmentStore, quota: Quota) -> N
 
 
 def test_a_slab_without_objects_goes_back_but_for_one(store: SegmentStore, quota: Quota) -> None:
-    buffers = [put(store, b"x" * MIB) for _ in range(2 * SLAB_SIZE // MIB)]
+    buffers = [put(store, b"x" * (MIB - 64)) for _ in range(2 * SLAB_SIZE // MIB)]
     assert quota.held == 2 * SLAB_SIZE
     for buffer in buffers:
-        store.free(*where(buffer), recyclable=True)
+        store.free(*where(buffer), shared=False)
     assert store.pooled == quota.held == SLAB_SIZE
     assert len(files(store)) == 1
 
 
-def test_a_slot_that_is_not_recyclable_is_never_used_again(store: SegmentStore) -> None:
-    first, keeper = put(store, b"a" * SMALL), put(store, b"k" * SMALL)
-    store.free(*where(first), recyclable=False)
-    assert put(store, b"b" * SMALL).offset > keeper.offset
-
-
 def test_the_pool_is_given_up_before_the_quota_refuses(store: SegmentStore, quota: Quota) -> None:
     quota.limit = 4 * MIB
-    store.free(*where(put(store, b"x" * 3 * MIB)), recyclable=True)
+    store.free(*where(put(store, b"x" * 3 * MIB)), shared=False)
     buffer = put(store, b"y" * 2 * MIB)
     assert quota.held == 2 * MIB
-    small = [put(store, b"y" * MIB) for _ in range(2)]
+    small = [put(store, b"y" * (MIB - 512)) for _ in range(2)]
     for size in (2 * MIB, MIB):
         with pytest.raises(ObjectStoreFullError, match="over quota"):
             store.create(size)
     assert quota.held == 4 * MIB
     assert store.open(*where(buffer)) == b"y" * 2 * MIB
     for made in [buffer, *small]:
-        store.free(*where(made), recyclable=True)
+        store.free(*where(made), shared=False)
     store.create(4 * MIB).abort()
 
 
@@ -345,7 +396,7 @@ def test_a_full_file_system_is_an_error_that_leaves_nothing(
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate")
 def test_a_full_file_system_is_first_relieved_of_the_pool(store: SegmentStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.free(*where(put(store, b"x" * 2 * MIB)), recyclable=True)
+    store.free(*where(put(store, b"x" * 2 * MIB)), shared=False)
     fallocate = os.posix_fallocate
 
     def full_with_the_pool(descriptor: int, offset: int, length: int) -> None:
@@ -375,17 +426,17 @@ def test_freeing_twice_or_what_is_not_ours_is_answered_with_no(
     store: SegmentStore, make_store: Callable[..., SegmentStore]
 ) -> None:
     buffer = put(store, b"a" * LARGE)
-    assert not make_store().free(*where(buffer), recyclable=True)
-    assert store.free(*where(buffer), recyclable=True)
-    assert not store.free(*where(buffer), recyclable=True)
+    assert not make_store().free(*where(buffer), shared=False)
+    assert store.free(*where(buffer), shared=False)
+    assert not store.free(*where(buffer), shared=False)
 
 
 def test_what_is_handed_over_outlives_the_store_and_is_freed_by_who_adopts_it(
     store: SegmentStore, quota: Quota, tmp_path: Path
 ) -> None:
     large, small, gone = put(store, b"a" * LARGE), put(store, b"b" * SMALL), put(store, b"c" * SMALL)
-    store.free(*where(gone), recyclable=True)
-    store.free(*where(put(store, b"p" * 2 * LARGE)), recyclable=True)
+    store.free(*where(gone), shared=False)
+    store.free(*where(put(store, b"p" * 2 * LARGE)), shared=False)
     handed = store.hand_over()
     assert handed == {large.segment: [(0, LARGE)], small.segment: [(small.offset, SMALL)]}
     assert store.used == 0
@@ -397,8 +448,8 @@ def test_what_is_handed_over_outlives_the_store_and_is_freed_by_who_adopts_it(
     assert heir.used == taken == quota.held >= LARGE + SMALL
     view = heir.open(*where(small))
     assert view == b"b" * SMALL
-    assert heir.free(*where(large), recyclable=True)
-    assert heir.free(*where(small), recyclable=False)
+    assert heir.free(*where(large), shared=False)
+    assert heir.free(*where(small), shared=True)
     assert quota.held == 0
     assert files(heir) == []
     assert view == b"b" * SMALL
@@ -407,7 +458,7 @@ def test_what_is_handed_over_outlives_the_store_and_is_freed_by_who_adopts_it(
 
 def test_close_unlinks_all_and_leaves_views_valid(store: SegmentStore, quota: Quota) -> None:
     buffers = [put(store, b"a" * LARGE), put(store, b"b" * SMALL)]
-    store.free(*where(put(store, b"p" * 2 * LARGE)), recyclable=True)
+    store.free(*where(put(store, b"p" * 2 * LARGE)), shared=False)
     views = [store.open(*where(buffer)) for buffer in buffers]
     store.close()
     assert files(store) == []
@@ -420,20 +471,23 @@ def test_close_unlinks_all_and_leaves_views_valid(store: SegmentStore, quota: Qu
     store.close()
 
 
-def test_the_head_unlinks_by_name_what_a_dead_process_left(store: SegmentStore) -> None:
+def test_the_names_say_what_a_dead_process_left_and_what_of_it_is_free(store: SegmentStore) -> None:
     program = (
         "import os, sys\n"
         "from miniray.system.shared_memory import SegmentStore\n"
-        "store = SegmentStore(sys.argv[1])\n"
-        "for size in (2 << 20, 200_000): store.create(size).seal()\n"
+        "store = SegmentStore(sys.argv[1], writer='dead')\n"
+        "for size in (2 << 20, 200_000, 3 << 20): buffer = store.create(size); buffer.seal()\n"
+        "store.free(buffer.segment, 0, buffer.size, shared=False)\n"
+        "store.create(4 << 20)\n"
         "os._exit(0)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", program, store.directory])
     assert child.wait() == 0
-    names = segment_names(store.directory, child.pid)
-    assert len(names) == 2
-    for name in [*names, "not-there"]:
-        store.unlink(name)
+    names = segment_names(store.directory, "dead")
+    assert len(names) == 4
+    assert sum(map(is_free, names)) == 2
+    for name in names:
+        unlink(os.path.join(store.directory, name))
     assert files(store) == []
 
 
@@ -475,7 +529,7 @@ def test_threads_that_create_read_and_free_never_meet(store: SegmentStore, quota
                 content = bytes([number * 40 + step]) * size
                 buffer = put(store, content)
                 view = store.open(*where(buffer))
-                store.free(*where(buffer), recyclable=True)
+                store.free(*where(buffer), shared=False)
                 if view != content:
                     raise AssertionError("overwritten")
         except BaseException as error:
@@ -526,13 +580,13 @@ def test_whatever_is_done_no_object_changes_and_all_is_counted(
             views.append((store.open(*where(buffer)), mark))
         elif objects and action in ("free", "lose"):
             buffer, mark = objects.pop(choice % len(objects))
-            assert store.free(*where(buffer), recyclable=action == "free")
+            assert store.free(*where(buffer), shared=action == "lose")
         assert all(view[:8] == view[-8:] == mark for view, mark in views)
         assert quota.held == store.used + store.pooled
         assert store.used >= sum(buffer.size for buffer, _ in objects)
     for buffer, mark in objects:
         assert store.open(*where(buffer))[:8] == mark
-        store.free(*where(buffer), recyclable=True)
+        store.free(*where(buffer), shared=False)
     views.clear()
     store.collect()
     assert store.used == 0
