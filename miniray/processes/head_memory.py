@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from miniray.processes.head_gcs import Node
     from miniray.processes.head_shell import Head
 
-#: bytes above the limit that do not count: headers, and the rest of the last pages
-SLACK = 1 << 20
 #: seconds that others have to give back what they do not need
 TRIM_WITHIN = 1.0
 #: seconds that others have to move objects to disk
@@ -189,9 +187,9 @@ class Memory:
             self._look_again()
 
     def _grant(self, sender: bytes, message: control.ReserveMemory, node: Node) -> bool:
-        if node.store_used + message.size > node.store_limit + SLACK:
+        if node.store_used + message.size > node.store_limit + _slack(node):
             self._strike_missing()
-            if node.store_used + message.size > node.store_limit + SLACK:
+            if node.store_used + message.size > node.store_limit + _slack(node):
                 return False
         node.store_used += message.size
         member = self._head.members.get(sender)
@@ -343,6 +341,11 @@ class Memory:
         for each in (path, path + FREE, os.path.join(self._spill_dir, name)):
             unlink(each)
         self._strike(name)
+
+
+def _slack(node: Node) -> int:
+    """Bytes above the limit that do not count: headers, and the rest of the last pages."""
+    return min(1 << 20, node.store_limit >> 6)
 
 
 def _allocated(path: str) -> int:

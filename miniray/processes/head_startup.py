@@ -39,8 +39,12 @@ class Startup:
         self.address = Address(self.head_id, endpoint)
         self.listener, self.lifeline = lifeline.listen(self.socket_dir or None, self.epoch)
         self.port_holder, self.port = _own_port(config)
-        self.disk_threshold = setting(config.system_config, *DISK_THRESHOLD)
         self.prestarted: list[SpawnProcess] = []
+
+    @property
+    def disk_threshold(self) -> float:
+        """Nothing is spilled to a disk that is fuller than this share."""
+        return setting(self.config.system_config, *DISK_THRESHOLD)
 
     def fork_server_config(self) -> ForkServerConfig:
         """What a fork server of this session is told."""

@@ -81,7 +81,7 @@ def connect_local(
     """
     worker_id = os.urandom(28)
     capacity = head_config.object_store_memory or sessions.LEAST_CAPACITY
-    paths = sessions.create_session(head_config.session_dir or None, capacity=capacity)
+    paths = sessions.create_session(head_config.session_dir or None, capacity=capacity, spill_to=head_config.spill_to)
     if paths.warning:
         user_log.say(user_log.WARNING, paths.warning)
     if take_along is not None:
@@ -97,7 +97,13 @@ def connect_local(
     head_config.store_dir, head_config.token = paths.store, paths.token
     startup = LocalStartup(head_config, paths)
     registry: dict[bytes, LoopbackTransport] = {}
-    session = {"session_name": paths.session_name, "session_dir": paths.directory, "log_dir": paths.logs}
+    session: dict[str, Any] = {
+        "session_name": paths.session_name,
+        "session_dir": paths.directory,
+        "log_dir": paths.logs,
+        "spill_dir": paths.spill,
+        "disk_threshold": startup.disk_threshold,
+    }
 
     def make_worker(
         worker_id: bytes, node_id: bytes, number: int, runtime_env: str, ended: Callable[[LocalWorker], None]
