@@ -139,13 +139,13 @@ class ReserveMemory(Struct, array_like=True, tag=51):
 
 
 class ReleaseMemory(Struct, array_like=True, tag=52):
-    """Any process to head: so many bytes of my reservation go back. `trimmed`: that was all, in answer to
-    `TrimMemory`.
+    """Any process to head: so many bytes of my reservation go back. `trimmed`: that was all, in answer to the
+    `TrimMemory` with that token.
     """
 
     node_id: bytes
     size: int
-    trimmed: bool = False
+    trimmed: int = 0
 
 
 class TrimMemory(Struct, array_like=True, tag=76):
@@ -154,6 +154,7 @@ class TrimMemory(Struct, array_like=True, tag=76):
     `spill`: if those are fewer bytes than this, move objects to disk besides.
     """
 
+    token: int
     spill: int = 0
 
 

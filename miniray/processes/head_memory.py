@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from miniray.messages import control
@@ -38,14 +39,15 @@ PAUSE = 0.02
 class Waiting:
     """A reservation that does not fit yet."""
 
-    __slots__ = ("message", "others", "rounds", "sender", "timer")
+    __slots__ = ("message", "others", "pausing", "rounds", "sender", "token")
 
     def __init__(self, sender: bytes, message: control.ReserveMemory) -> None:
         self.sender = sender
         self.message = message
         self.others: set[bytes] = set()  #: who has not answered yet
         self.rounds = 0
-        self.timer = 0  #: counts those who could give up
+        self.token = 0  #: of the latest round
+        self.pausing = False
 
 
 #: who stands, in the list of those that are asked, for the segments of the dead, which the head itself moves
@@ -61,6 +63,8 @@ class Memory:
         #: segments of the dead: which node they count for, and their bytes
         self._orphaned: dict[str, tuple[bytes, int]] = {}
         self._writers: set[bytes] = set()  #: processes that have segments, or had some
+        self._tokens = count(1)
+        self._spilling: dict[tuple[bytes, bytes], int] = {}  #: (node, who) -> token with which it was asked to spill
         self._planners: dict[bytes, SpillPlanner] = {}
         self._early: dict[bytes, list[Location]] = {}  #: what was freed of writers that are about to die
         self._slots: dict[str, set[int]] = {}  #: of a dead process's slabs: where objects begin that are not free
@@ -77,7 +81,8 @@ class Memory:
             head.reply(sender, message.request_id, "This node is gone.", "ObjectStoreFullError")
         elif self._grant(sender, message, node):
             if node.store_used > self._threshold * node.store_limit:
-                self._spill(node, self._planner(node.node_id).in_background, node.store_used, node.store_limit)
+                excess = node.store_used - int(self._threshold * node.store_limit)
+                self._spill(node, self._planner(node.node_id).in_background, excess)
         elif not message.patient:
             self._refuse(sender, message, node)
         else:
@@ -88,7 +93,7 @@ class Memory:
     def _planner(self, node_id: bytes) -> SpillPlanner:
         planner = self._planners.get(node_id)
         if planner is None:
-            planner = self._planners[node_id] = SpillPlanner(self._threshold)
+            planner = self._planners[node_id] = SpillPlanner()
         return planner
 
     def _ask(self, waiting: Waiting) -> None:
@@ -97,27 +102,27 @@ class Memory:
         if waiting not in self._waiting:
             return
         waiting.rounds += 1
+        waiting.pausing = False
+        waiting.token = token = next(self._tokens)
         node_id = waiting.message.node_id
         if waiting.rounds <= TRIMS:
             waiting.others = set(self._reserved(node_id)) - {waiting.sender}
             for other in waiting.others:
-                head.post(other, control.TrimMemory())
+                head.post(other, control.TrimMemory(token))
             within = TRIM_WITHIN
             if not waiting.others:
                 waiting.rounds = TRIMS + 1
         if waiting.rounds > TRIMS:
             node = head.gcs.nodes[node_id]
             missing = node.store_used + waiting.message.size - node.store_limit
-            waiting.others = self._spill(node, self._planner(node_id).on_demand, missing)
-            waiting.others |= set(self._planner(node_id).asked)
-            waiting.others.discard(waiting.sender)
+            self._spill(node, self._planner(node_id).on_demand, missing, waiting.sender)
+            # A thread of the sender's own may be among them: what it is about to give back has to be waited for.
+            waiting.others = set(self._planner(node_id).asked)
             within = SPILL_WITHIN
         if not waiting.others:
             self._give_up(waiting)
             return
-        waiting.timer += 1
-        timer = waiting.timer
-        head.call_at(head.now + within, lambda: self._next(waiting) if waiting.timer == timer else None)
+        head.call_at(head.now + within, lambda: self._next(waiting) if waiting.token == token else None)
 
     def _next(self, waiting: Waiting) -> None:
         """Some have not answered in time."""
@@ -134,27 +139,28 @@ class Memory:
             member.worker_id: member.reserved for member in members if member.reserved and member.node_id == node_id
         }
 
-    def _spill(self, node: Node, plan: Callable[..., dict[bytes, int]], *needed: int) -> set[bytes]:
-        """Have objects moved to disk, as the planner decides; who is asked."""
+    def _spill(self, node: Node, plan: Callable[..., dict[bytes, int]], needed: int, but: bytes = b"") -> None:
+        """Have objects moved to disk, as the planner decides."""
         reserved = self._reserved(node.node_id)
+        reserved.pop(but, None)
         orphans = [(name, size) for name, (node_id, size) in self._orphaned.items() if node_id == node.node_id and size]
         if orphans:
             reserved[_ORPHANS] = sum(size for _, size in orphans)
-        planned = plan(*needed, reserved)
+        planned = plan(needed, reserved)
         for who, size in planned.items():
+            token = self._spilling[node.node_id, who] = next(self._tokens)
             if who != _ORPHANS:
-                self._head.post(who, control.TrimMemory(size))
+                self._head.post(who, control.TrimMemory(token, size))
                 continue
             chosen = []
             for name, bytes_ in orphans:
                 if size > 0:
                     chosen.append(name)
                     size -= bytes_
-            thread = threading.Thread(target=self._move_orphans, args=(chosen, node.node_id), daemon=True)
+            thread = threading.Thread(target=self._move_orphans, args=(chosen, node.node_id, token), daemon=True)
             thread.start()
-        return set(planned)
 
-    def _move_orphans(self, names: list[str], node_id: bytes) -> None:
+    def _move_orphans(self, names: list[str], node_id: bytes, token: int) -> None:
         """In a thread of its own: the copies take as long as the disk does."""
         from miniray.system.spilling import move_file  # only when there are such segments
 
@@ -164,9 +170,9 @@ class Memory:
             for name in names
             if move_file(head.config.store_dir, name, self._spill_dir, head.startup.disk_threshold)
         ]
-        head.call_soon(lambda: self._orphans_moved(moved, node_id))
+        head.call_soon(lambda: self._orphans_moved(moved, node_id, token))
 
-    def _orphans_moved(self, names: list[str], node_id: bytes) -> None:
+    def _orphans_moved(self, names: list[str], node_id: bytes, token: int) -> None:
         for name in names:
             known, size = self._orphaned.get(name, (b"", 0))
             node = self._head.gcs.nodes.get(known)
@@ -174,15 +180,17 @@ class Memory:
                 node.store_used -= size
                 self._orphaned[name] = known, 0
         left = sum(size for known, size in self._orphaned.values() if known == node_id)
-        self._answered(_ORPHANS, node_id, left)
+        self._answered(_ORPHANS, node_id, left, token)
 
-    def _answered(self, sender: bytes, node_id: bytes, reserved: int) -> None:
-        """Somebody has given back what it could."""
-        planner = self._planners.get(node_id)
-        if planner is not None:
-            planner.answered(sender, reserved)
+    def _answered(self, sender: bytes, node_id: bytes, reserved: int, token: int) -> None:
+        """Somebody has given back what it could, when it was asked with that token."""
+        has_spilled = self._spilling.get((node_id, sender)) == token
+        if has_spilled:
+            del self._spilling[node_id, sender]
+            self._planner(node_id).answered(sender, reserved)
         for waiting in self._waiting:
-            waiting.others.discard(sender)
+            if waiting.token == token or (has_spilled and waiting.rounds > TRIMS):
+                waiting.others.discard(sender)
         if self._waiting:
             self._look_again()
 
@@ -212,10 +220,12 @@ class Memory:
             node = self._head.gcs.nodes.get(waiting.message.node_id)
             if node is None or self._grant(waiting.sender, waiting.message, node):
                 self._waiting.remove(waiting)
-            elif not waiting.others and waiting.rounds <= TRIMS:
-                waiting.others.add(waiting.sender)  # nobody: so that it is not looked at again before it asks
+            elif waiting.others or waiting.pausing:
+                continue
+            elif waiting.rounds <= TRIMS:
+                waiting.pausing = True
                 self._head.call_at(self._head.now + PAUSE, lambda waiting=waiting: self._ask(waiting))  # type: ignore[misc]
-            elif not waiting.others:
+            else:
                 self._give_up(waiting)
 
     def _give_up(self, waiting: Waiting) -> None:
@@ -227,6 +237,7 @@ class Memory:
 
     def adopt(self, member: Member, reserved: int) -> None:
         """A process has reserved so much with an earlier head."""
+        self._writers.add(member.worker_id)
         node = self._head.gcs.nodes.get(member.node_id)
         if node is not None:
             node.store_used += reserved
@@ -241,7 +252,7 @@ class Memory:
             member.reserved -= size
             node.store_used -= size
         if message.trimmed:
-            self._answered(sender, message.node_id, member.reserved if member is not None else 0)
+            self._answered(sender, message.node_id, member.reserved if member is not None else 0, message.trimmed)
         elif self._waiting:
             self._look_again()
 
@@ -258,6 +269,7 @@ class Memory:
             self._free_orphan(location)
         for planner in self._planners.values():
             planner.gone(member.worker_id)
+        self._spilling.pop((member.node_id, member.worker_id), None)
         self._waiting = [waiting for waiting in self._waiting if waiting.sender != member.worker_id]
         for waiting in self._waiting:
             waiting.others.discard(member.worker_id)

@@ -90,24 +90,39 @@ class MemoryQuota:
         with self._lock:
             self.reserved += size
 
-    def give_all_back(self) -> None:
-        """Others need memory: return what is reserved and not used (under the core worker's lock)."""
+    def give_all_back(self, token: int) -> None:
+        """Others need memory: return what is reserved and not used (under the core worker's lock).
+
+        `token`: of the `TrimMemory` that is answered.
+        """
         with self._lock:
             left, self._left = self._left, 0
             self.reserved -= left
-        self._core.post(self._core.head, control.ReleaseMemory(self._core.node_id, left, True), True)
+        self._core.post(self._core.head, control.ReleaseMemory(self._core.node_id, left, token), True)
 
     def release(self, size: int) -> None:
-        """`size` bytes went back to the system; what is more than two chunks goes back to the head."""
+        """`size` bytes went back to the system. Takes no lock of the core worker's, whose holder may wait for this."""
         with self._lock:
             self._left += size
-            surplus = self._left - 2 * CHUNK
-            if surplus <= 0:
+            if not self.has_surplus:
                 return
-            surplus += CHUNK
+        reactor = self._core.reactor
+        if reactor.deep:  # else it is about to look anyway
+            reactor.wake_for_release()
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether there is something for the head."""
+        return self._left > 2 * CHUNK
+
+    def return_surplus(self) -> None:
+        """What is more than two chunks goes back to the head (under the core worker's lock)."""
+        with self._lock:
+            surplus = self._left - CHUNK
+            if surplus <= CHUNK:
+                return
             self._left -= surplus
             self.reserved -= surplus
         core = self._core
-        with core.lock:
-            if not core.closed and not core.head_lost:
-                core.post(core.head, control.ReleaseMemory(core.node_id, surplus))
+        if not core.closed and not core.head_lost:
+            core.post(core.head, control.ReleaseMemory(core.node_id, surplus))

@@ -116,8 +116,11 @@ class ObjectPlane:
     def drain(self) -> bool:
         """Count the refs that were released (under the lock). Returns whether there were any."""
         store = self._store
-        if store is not None and store.has_released:
-            store.collect()
+        if store is not None:
+            if store.has_released:
+                store.collect()
+            if self.quota.has_surplus:
+                self.quota.return_surplus()
         released = self._released
         if not released:
             return False
@@ -306,24 +309,24 @@ class ObjectPlane:
     def on_trim(self, sender: bytes, message: control.TrimMemory) -> None:
         """Others on this node need memory."""
         if message.spill and self._store is not None:
-            threading.Thread(target=self._make_room, args=(message.spill,), name="miniray-spill", daemon=True).start()
+            threading.Thread(target=self._make_room, args=(message,), name="miniray-spill", daemon=True).start()
         else:
             self.give_back_warm_memory()
-            self.quota.give_all_back()
+            self.quota.give_all_back(message.token)
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, message: control.TrimMemory) -> None:
         """Give back so many bytes, those first that serve no object. In a thread of its own: nobody waits here."""
         core = self._core
         try:
             left = self.quota.left
-            self.give_back_warm_memory(size)
-            missing = size - max(left, self.quota.left)
+            self.give_back_warm_memory(message.spill)
+            missing = message.spill - max(left, self.quota.left)
             if missing > 0:
                 self.spill(missing)
         finally:
             with core.lock:
                 if not core.closed and not core.head_lost:
-                    self.quota.give_all_back()
+                    self.quota.give_all_back(message.token)
 
     @property
     def store(self) -> SegmentStore:

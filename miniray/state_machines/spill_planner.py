@@ -19,18 +19,15 @@ from collections.abc import Mapping
 class SpillPlanner:
     """Of one node. ``reserved`` are always the bytes that each of its processes holds."""
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold  #: 0 to 1
+    def __init__(self) -> None:
         self.asked: dict[bytes, int] = {}  #: who has not answered yet: the bytes it had reserved when it was asked
         self._futile: dict[bytes, int] = {}  #: who had nothing to give: the bytes it had reserved then
 
-    def in_background(self, used: int, limit: int, reserved: Mapping[bytes, int]) -> dict[bytes, int]:
-        """Whom to ask for how many bytes, now that so much of the store is used."""
-        goal = used - int(self.threshold * limit)
-        if goal <= 0 or self.asked:
+    def in_background(self, excess: int, reserved: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Whom to ask for how many bytes, now that so many above the threshold are used."""
+        if self.asked:
             return {}
-        ready = {who: size for who, size in reserved.items() if size > self._futile.get(who, 0)}
-        return self._ask(goal, ready)
+        return self._ask(excess, {who: size for who, size in reserved.items() if size > self._futile.get(who, 0)})
 
     def on_demand(self, needed: int, reserved: Mapping[bytes, int]) -> dict[bytes, int]:
         """Whom to ask for how many bytes, when so many are missing, and somebody waits for them."""

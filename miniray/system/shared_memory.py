@@ -123,6 +123,7 @@ class SegmentStore:
         self._views: dict[int, _View] = {}
         self._gone: deque[_View] = deque()
         self._unlink_again: list[str] = []
+        self._trimming = threading.Lock()
         self._spilling = threading.Lock()
         self._closed = False
         _stores.add(self)
@@ -490,6 +491,10 @@ class SegmentStore:
 
     def trim(self, size: int | None = None) -> int:
         """Give warm memory back to the system, oldest first: ``size`` bytes or more, or all. Returns how many."""
+        with self._trimming:  # whoever comes second finds that the quota has the bytes of the first
+            return self._trim(size)
+
+    def _trim(self, size: int | None) -> int:
         if self._lingering or self._lingering_slots:
             self.reap()
         discarded = []
