@@ -460,6 +460,7 @@ def create_actor(
         bundle_index=where.bundle_index,
         name=cls.__name__,
         fallback_selectors=list(where.fallback_selectors),
+        retriable=bool(options.get("max_restarts")),
     )
     try:
         actor_id, entry, row = core.actors.create(

@@ -221,6 +221,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         bundle_index=where.bundle_index,
         name=name,
         fallback_selectors=list(where.fallback_selectors),
+        retriable=max_retries != 0,
     )
     key = (
         tuple(sorted(resources.items())),
@@ -228,6 +229,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         where[:3],
         tuple(tuple(sorted(selector.items())) for selector in where.fallback_selectors),
         spec.runtime_env,
+        spec.retriable,
     )
     scheduling_class = core.tasks.submission.scheduling_class(key, spec)
     return TaskBinding(

@@ -75,6 +75,7 @@ class LeaseSpec(Struct, array_like=True, frozen=True, gc=False):
     bundle_index: int = -1
     name: str = ""  #: for messages about infeasible demand
     fallback_selectors: list[dict[str, str]] = []  #: label selectors for when no node with the first one has room
+    retriable: bool = True  #: its tasks run again (its actor restarts) when their worker is killed for want of memory
 
 
 class LeaseDemand(Struct, array_like=True, tag=45):

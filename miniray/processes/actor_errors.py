@@ -9,6 +9,7 @@ from miniray.exceptions import (
     ActorPlacementGroupRemoved,
     ActorUnavailableError,
     ActorUnschedulableError,
+    OutOfMemoryError,
     RayActorError,
     RayError,
     RayTaskError,
@@ -39,6 +40,8 @@ def error_of(client: ActorClient, call: ActorCall | None = None) -> RayError:
     named = (client.cause or {}).get("error")
     if named == "ActorUnschedulableError":
         return ActorUnschedulableError(client.cause["error_message"])  # type: ignore[index]
+    if named == "OutOfMemoryError":
+        return OutOfMemoryError(client.cause["error_message"])  # type: ignore[index]
     if named == "ActorPlacementGroupRemoved":
         return ActorPlacementGroupRemoved()
     if named == "RuntimeEnvSetupError":

@@ -295,6 +295,7 @@ class Gcs:
             "log_dir": paths.logs,
             "spill_dir": paths.spill,
             "disk_threshold": startup.disk_threshold,
+            "task_oom_retries": startup.oom_retries,
             "temp_dir": os.path.dirname(paths.directory),
             "head_pid": os.getpid(),
             "private": self._head.config.private,

@@ -311,6 +311,7 @@ class Leases:
             self.pool.returned(effect.worker_id, False, head.now)
             return
         worker.job_id = lease.claim.spec.job_id
+        head.memory_monitor.wake()
         address = WorkerAddress(worker.address, worker.node_id, worker.pid)
         if lease.claim.held is not None:
             head.actors.on_granted(lease, address)

@@ -28,7 +28,8 @@ INTENDED_SYSTEM_EXIT = "INTENDED_SYSTEM_EXIT"
 INTENDED_USER_EXIT = "INTENDED_USER_EXIT"
 SYSTEM_ERROR = "SYSTEM_ERROR"
 NODE_DIED = "NODE_DIED"
-_EXIT_TYPES = (INTENDED_USER_EXIT, INTENDED_SYSTEM_EXIT, "USER_ERROR", "NODE_OUT_OF_MEMORY", SYSTEM_ERROR, NODE_DIED)
+NODE_OUT_OF_MEMORY = "NODE_OUT_OF_MEMORY"
+_EXIT_TYPES = (INTENDED_USER_EXIT, INTENDED_SYSTEM_EXIT, "USER_ERROR", NODE_OUT_OF_MEMORY, SYSTEM_ERROR, NODE_DIED)
 
 
 class Member:
@@ -49,6 +50,7 @@ class Member:
         "node_died",
         "node_id",
         "orphan",
+        "out_of_memory",
         "out_file",
         "pid",
         "registered",
@@ -79,6 +81,7 @@ class Member:
         self.exit_code: int | None = None
         self.orphan = False  #: its fork server is dead: nobody reaps it
         self.node_died = False
+        self.out_of_memory = ""  #: the report, when it was killed for want of memory
         self.settling = False
         self.dead = False
         self.watchers: set[bytes] = set()
@@ -99,6 +102,7 @@ class Member:
             exit_type=exit_type,
             detail=detail,
             node_died=self.node_died,
+            out_of_memory=bool(self.out_of_memory) and self.goodbye is None,
             exit_signal=-code if code is not None and code < 0 else 0,
             exit_code=code,
             log_files=[path for path in (self.out_file, self.err_file) if path],
@@ -114,6 +118,8 @@ class Member:
             return INTENDED_USER_EXIT, self.goodbye or "It left in good order."
         if self.node_died:
             return NODE_DIED, "Its node was removed."
+        if self.out_of_memory:
+            return NODE_OUT_OF_MEMORY, self.out_of_memory
         if self.dismissed:
             return INTENDED_SYSTEM_EXIT, f"It was ended by the head: {self.dismissed}."
         who = f"The {self.kind} process (pid {self.pid})"

@@ -42,6 +42,7 @@ from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
 from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
 from miniray.processes.head_memory import Memory
+from miniray.processes.head_memory_monitor import MemoryMonitor
 from miniray.processes.head_placement import Placement
 from miniray.processes.head_recovery import Recovery
 from miniray.processes.head_reports import Reports
@@ -103,6 +104,7 @@ class Head:
         self.placement: Placement = Placement(self)
         self.actors: Actors = Actors(self, NODE_IP)
         self.recovery = Recovery(self)
+        self.memory_monitor = MemoryMonitor(self)
         self._messages: dict[type, Callable[[bytes, Any], None]] = {
             control.Hello: self._on_hello,
             control.Goodbye: self._on_goodbye,
@@ -554,6 +556,7 @@ class Head:
             self.post(other, notice)
         self.actors.on_died(member, notice)
         self.memory.on_died(member)
+        self.memory_monitor.on_died(member.worker_id)
         self.gcs.on_died(member)
         self.reports.on_died(member)
         del self.members[worker_id]

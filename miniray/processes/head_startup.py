@@ -46,6 +46,11 @@ class Startup:
         """Nothing is spilled to a disk that is fuller than this share."""
         return setting(self.config.system_config, *DISK_THRESHOLD)
 
+    @property
+    def oom_retries(self) -> int:
+        """How often a task runs again when its worker was killed for want of memory; -1: always."""
+        return setting(self.config.system_config, "task_oom_retries", -1)
+
     def fork_server_config(self) -> ForkServerConfig:
         """What a fork server of this session is told."""
         config = self.config
@@ -84,6 +89,7 @@ class Startup:
             out_file=out,
             err_file=err,
             disk_threshold=self.disk_threshold,
+            oom_retries=self.oom_retries,
             reconnect_s=config.reconnect_s,
             runtime_env=runtime_env,
             working_dir=plan.working_dir,

@@ -79,6 +79,7 @@ class LocalHead(Head):
         self.local_workers: LocalWorkers
         self.ready = threading.Event()
         super().__init__(startup, None)  # type: ignore[arg-type]
+        self.memory_monitor.interval = 0.0  # there is no process to be killed but this one
         self.thread = threading.Thread(target=self._serve, name="miniray-head", daemon=True)
 
     def _make_transport(self) -> Any:

@@ -554,17 +554,17 @@ class TaskPlane:
             running = entries.index(message.last_begun) if message.last_begun in entries else -1
         else:
             running = 0
+        if message.out_of_memory and running < 0:
+            running = 0  # one that was killed before it began would else go on for ever, while memory stays short
         classes: dict[SchedulingClass, None] = {}
         for position, task in reversed(list(enumerate(lost))):
             if task.cancelled:
                 self.fail_task(task, cancelled_error(task))
                 continue
             if position == running:
-                if task.retries_left == 0:
+                if not self._may_run_again(task, message):
                     self.fail_task(task, self._death_error(message), message)
                     continue
-                if task.retries_left > 0:
-                    task.retries_left -= 1
                 self._core.events.failed(
                     task.push,
                     self._death_error(message),
@@ -580,6 +580,22 @@ class TaskPlane:
             classes[task.scheduling_class] = None
         for scheduling_class in classes:
             self.submission.dispatch(scheduling_class)
+
+    def _may_run_again(self, task: PendingTask, message: control.WorkerDied) -> bool:
+        """Charge the task with the death of its worker; whether it can afford it.
+
+        Deaths for want of memory have an account of their own.
+        """
+        if message.out_of_memory:
+            allowed = self._core.session.get("task_oom_retries", -1)
+            if task.oom_failures < 0 or 0 <= allowed <= task.oom_failures:
+                return False
+            task.oom_failures += 1
+        elif task.retries_left == 0:
+            return False
+        elif task.retries_left > 0:
+            task.retries_left -= 1
+        return True
 
     def _death_error(self, message: control.WorkerDied) -> BaseException:
         if message.out_of_memory:

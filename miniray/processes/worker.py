@@ -66,6 +66,7 @@ def main(payload: bytes) -> None:
             "log_dir": config.log_dir,
             "spill_dir": config.spill_dir,
             "disk_threshold": config.disk_threshold,
+            "task_oom_retries": config.oom_retries,
             "node_ip": config.node_ip,
         },
     )

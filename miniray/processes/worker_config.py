@@ -32,4 +32,5 @@ class WorkerConfig(Struct, frozen=True):
     runtime_env: str = ""  #: the environment it is for, JSON
     working_dir: str = ""  #: where it runs; "": in the driver's
     import_path: list[str] = []  #: to import from before all else
+    oom_retries: int = -1  #: how often its tasks run again when their worker was killed for want of memory
     disk_threshold: float = 1.0  #: nothing is spilled to a disk that is fuller than this share

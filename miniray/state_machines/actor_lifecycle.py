@@ -271,6 +271,10 @@ class ActorLifecycle:
         if cause is None:
             if exit_type == "NODE_DIED":
                 cause = self._cause(actor, NODE_DIED, death_causes.node_died(node_id))
+            elif exit_type == "NODE_OUT_OF_MEMORY":
+                cause = self._cause(actor, WORKER_DIED, detail)
+                cause["error"] = "OutOfMemoryError"
+                actor.restart = True
             else:
                 if not expected:
                     exit_type, detail = "SYSTEM_ERROR", death_causes.CONNECTION_LOST

@@ -73,6 +73,7 @@ class PendingTask:
         "dependencies",
         "export",
         "lease",
+        "oom_failures",
         "pins",
         "push",
         "retries_left",
@@ -88,6 +89,9 @@ class PendingTask:
         self.scheduling_class = scheduling_class
         self.stats = stats
         self.retries_left = retries
+        self.oom_failures = (
+            0 if retries else -1
+        )  #: how often its worker was killed for want of memory; -1: once too often
         self.alone = retries == 0  #: no other task may lie at its worker
         self.state = WAITING
         self.lease: Lease | None = None
