@@ -62,6 +62,8 @@ _AT_ONCE = 256
 GRACE = 0.2
 #: seconds that a worker which is measured has to save, before it is killed
 SAVE_GRACE = 0.5
+#: and, when the session ends, those that are leaving in good order
+LEAVE_GRACE = 3.0
 _KEPT_REPLIES = 128
 #: ... when requests may be sent again that an earlier head has answered
 _KEPT_AFTER_A_RESTART = 2000
@@ -83,6 +85,7 @@ class Head:
         install_trace(self.transport, "head")
         startup.address = self.transport.address
         self.stopping = ""
+        self._latest_end = 0.0
         self._running = True
         self._peers: dict[bytes, Address] = {}
         self._refused: set[bytes] = set()
@@ -573,7 +576,7 @@ class Head:
             # What was measured there is to be saved: it kills itself. Who cannot is killed all the same.
             member.asked_to_die = True
             self.post(member.worker_id, control.Exit(reason, force=True))
-            self.call_at(self.now + SAVE_GRACE, lambda: None if member.dead else self.kill(member, reason))
+            self.call_at(self.now + SAVE_GRACE, lambda: self._kill_unless_leaving(member, reason))
             return
         if member.orphan:
             # Nobody has reaped it while its life line is open, so the number is still its own.
@@ -604,8 +607,9 @@ class Head:
                 self.dismiss(member, reason, grace=0)
         self._flush()
         if worker_coverage.is_wanted():
+            self._latest_end = self.now + LEAVE_GRACE
             self.call_at(self.now + GRACE, self._kill_the_rest)
-            self.call_at(self.now + GRACE + SAVE_GRACE, self._finish)
+            self.call_at(self.now + GRACE + SAVE_GRACE, self._finish_when_left)
         else:
             self.call_at(self.now + GRACE, self._finish)
         self._end_if_empty()
@@ -614,6 +618,18 @@ class Head:
         for member in list(self.members.values()):
             if member.kind == "worker":
                 self.kill(member, self.stopping)
+
+    def _kill_unless_leaving(self, member: Member, reason: str) -> None:
+        if not member.dead and (member.goodbye is None or not self.stopping):
+            self.kill(member, reason)
+
+    def _finish_when_left(self) -> None:
+        # Who said Goodbye is about to save, on a busy machine a little later.
+        leaving = any(member.kind == "worker" and member.goodbye is not None for member in self.members.values())
+        if leaving and self._running and self.now < self._latest_end:
+            self.call_at(self.now + GRACE, self._finish_when_left)
+        else:
+            self._finish()
 
     def _end_if_empty(self) -> None:
         # A worker that has not registered cannot be told, and has nothing to finish.
