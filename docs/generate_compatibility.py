@@ -57,7 +57,6 @@ REASONS = {
     ("util", "serialization_addons"): _INNER,
     ("util", "timer"): _INNER,
     ("util", "accelerators"): "not built yet",
-    ("util", "annotations"): "not built yet",
     ("util", "iter"): "not built yet",
     ("util", "iter_metrics"): _INNER,
     ("util", "tpu"): "it manages slices of TPU machines",
@@ -71,12 +70,9 @@ REASONS = {
 }
 #: Whole modules that are absent.
 ABSENT_MODULES: dict[str, str] = {
-    "dag": "not built yet",
     "util.accelerators": "not built yet",
     "util.actor_group": "not built yet",
-    "util.annotations": "not built yet",
     "util.iter": "not built yet",
-    "util.metrics": "not built yet",
 }
 #: (module, name) -> how it differs, where signatures do not show it.
 NOTES = {
@@ -159,7 +155,9 @@ def page():
             if reason is None:
                 sys.exit(f"{title} is absent, and nobody says why: enter it in ABSENT_MODULES of {__file__}")
             counts["absent"] += len(theirs)
-            tables.append(f"### `{title}`\n\nAbsent: {reason}. Its names: {', '.join(f'`{name}`' for name in theirs)}.\n")
+            tables.append(
+                f"### `{title}`\n\nAbsent: {reason}. Its names: {', '.join(f'`{name}`' for name in theirs)}.\n"
+            )
             continue
         lines = ["| name | | |", "|---|---|---|"]
         same = []
@@ -199,7 +197,7 @@ def extensions():
 
 def kinds(types):
     """Types as words."""
-    return " or ".join(f'`{"str" if kind is str else getattr(kind, "__name__", kind)}`' for kind in types)
+    return " or ".join(f"`{'str' if kind is str else getattr(kind, '__name__', kind)}`" for kind in types)
 
 
 HEAD = """\

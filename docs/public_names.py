@@ -87,7 +87,7 @@ def is_public(package: str, short: str, module: types.ModuleType, name: str, val
 
 
 def described(value: object) -> object:
-    """"module", "value", {"call": parameters} or {"class": {method: parameters}}."""
+    """ "module", "value", {"call": parameters} or {"class": {method: parameters}}."""
     if isinstance(value, types.ModuleType):
         return "module"
     if isinstance(value, type):

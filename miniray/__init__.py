@@ -78,6 +78,7 @@ _LAZY = {
     "client_builder": "",
     "cloudpickle": "",
     "cross_language": "",
+    "dag": "",
     "experimental": "",
     "get_actor": "miniray.actor",
     "java_actor_class": "miniray.cross_language",

@@ -158,6 +158,13 @@ class ActorMethod:
         """
         return self._remote(args, kwargs)
 
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """A node of a task graph: this call, to be executed later. See `miniray.dag`."""
+        from miniray.dag.class_node import ClassMethodNode  # few programs have graphs
+
+        others = {"parent_class_node": self._handle, "prev_class_method_call": None, "bind_index": 0}
+        return ClassMethodNode(self._method.info.name, args, kwargs, self._options or {}, others)
+
     def _remote(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         args = tuple(args or ())
         kwargs = kwargs or {}
@@ -354,7 +361,11 @@ class ActorClass:
             ValueError, TypeError: an unknown option, or a value of the wrong type or range.
         """
         checked = check_runtime_env(option_table.validate_actor_options(actor_options, in_options=True))
-        return ActorOptionsWrapper(self, option_table.merge_options(self._default_options, checked))
+        return ActorOptionsWrapper(self, option_table.merge_options(self._default_options, checked), actor_options)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """A node of a task graph: an actor that is created when the graph is executed. See `miniray.dag`."""
+        return _class_node(self, {}, args, kwargs)
 
     def _remote_function(self) -> Callable[..., ActorHandle]:
         def remote(*args: Any, **kwargs: Any) -> ActorHandle:
@@ -378,13 +389,26 @@ def _empty_actor_class() -> ActorClass:
 class ActorOptionsWrapper:
     """What `ActorClass.options` returns: `remote` creates with those options."""
 
-    def __init__(self, actor_class: ActorClass, options: dict[str, Any]) -> None:
+    def __init__(self, actor_class: ActorClass, options: dict[str, Any], given: dict[str, Any] | None = None) -> None:
         self._actor_class = actor_class
+        self._given = given or {}
         self._options = options
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Create an actor."""
         return create_actor(self._actor_class, args, kwargs, self._options)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """A node of a task graph: an actor that is created when the graph is executed. See `miniray.dag`."""
+        return _class_node(self._actor_class, self._given, args, kwargs)
+
+
+def _class_node(owner: ActorClass, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    from miniray.dag.class_node import ClassNode  # few programs have graphs
+
+    node = ClassNode(owner._cls, args, kwargs, options)
+    node._remote = owner
+    return node
 
 
 def make_actor_class(cls: type, options: dict[str, Any]) -> ActorClass:

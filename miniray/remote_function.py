@@ -83,7 +83,11 @@ class RemoteFunction:
         """
         checked = check_runtime_env(option_table.validate_task_options(task_options, in_options=True))
         merged = option_table.merge_options(self._default_options, checked)
-        return OptionsWrapper(_Call(self, merged), self._function)
+        return OptionsWrapper(_Call(self, merged), self._function, task_options)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """A node of a task graph: this call, to be executed later. See `miniray.dag`."""
+        return _node(self, {}, args, kwargs)
 
     def _remote(self, args: Any = None, kwargs: Any = None, **task_options: Any) -> Any:
         """Submit with options given beside the arguments: ``f._remote(args=(1,), num_returns=2)``."""
@@ -99,12 +103,25 @@ class OptionsWrapper:
 
     remote: Callable[..., Any]
 
-    def __init__(self, call: _Call, function: Callable[..., Any]) -> None:
+    def __init__(self, call: _Call, function: Callable[..., Any], given: dict[str, Any] | None = None) -> None:
         self._call = call
+        self._given = given or {}
         self.remote = _submitter(function, call)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """A node of a task graph: this call, to be executed later. See `miniray.dag`."""
+        return _node(self._call.owner, self._given, args, kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_wrapper, (self._call.owner, self._call.options)
+
+
+def _node(owner: RemoteFunction, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    from miniray.dag.function_node import FunctionNode  # few programs have graphs
+
+    node = FunctionNode(owner._function, args, kwargs, options)
+    node._remote = owner
+    return node
 
 
 def _rebuild_wrapper(owner: RemoteFunction, options: dict[str, Any]) -> OptionsWrapper:

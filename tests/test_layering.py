@@ -33,8 +33,8 @@ ROW_OF = {
     RUN: "processes",
     # "" is miniray/__init__.py
     API: " api actor init_context remote_function runtime_context cluster_utils job_config runtime_env"
-    " actor_descriptor generators language timeline types client_builder cross_language scheduling_options",
-    TOOLS: "__main__ _common _private _raylet cli cloudpickle compat dag dashboard"
+    " actor_descriptor generators language timeline types client_builder cross_language dag scheduling_options",
+    TOOLS: "__main__ _common _private _raylet cli cloudpickle compat dashboard"
     " experimental internal job_submission pytest_plugin services testing util worker",
 }
 ROWS = {name: row for row, names in ROW_OF.items() for name in ([""] if row == API else []) + names.split()}
@@ -217,7 +217,6 @@ NAMED_BY_RAY = {
     "_common.utils",
     "_private.test_utils",
     "_private.utils",
-    "dag.utils",
     "util.client.common",
     "util.helpers",
     "util.state.common",

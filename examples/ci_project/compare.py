@@ -1,6 +1,6 @@
 """Run this project's tests on Ray and on miniray, and print time and coverage side by side.
 
-    python compare.py [--ray-python PATH] [--times N] [--json]
+python compare.py [--ray-python PATH] [--times N] [--json]
 """
 
 import argparse

@@ -2,8 +2,6 @@
 asked for.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -49,7 +47,19 @@ _HOME = {
     "remove_placement_group": "placement_group",
 }
 #: Modules that are there without an import of their own, as in Ray, where `ray.util` has imported them.
-_MODULES = frozenset({"actor_pool", "check_serialize", "client", "client_connect", "debug", "helpers", "serialization"})
+_MODULES = frozenset(
+    {
+        "actor_pool",
+        "annotations",
+        "check_serialize",
+        "client",
+        "client_connect",
+        "debug",
+        "helpers",
+        "scheduling_strategies",
+        "serialization",
+    }
+)
 
 __all__ = [
     "ActorPool",

@@ -17,7 +17,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=55)
 
 
-@pytest.mark.parametrize("script", ["generate_diagrams.py", "generate_error_texts.py"])
+@pytest.mark.parametrize("script", ["generate_compatibility.py", "generate_diagrams.py", "generate_error_texts.py"])
 def test_it_is_up_to_date(script):
     done = run(script, "--check")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,3 +1,5 @@
+"""Tests of orders/notify.py."""
+
 import pytest
 import ray
 from orders.notify import Shipping

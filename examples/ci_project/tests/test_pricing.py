@@ -1,3 +1,5 @@
+"""Tests of orders/pricing.py."""
+
 import pytest
 import ray
 from orders.pricing import UnknownKind, price, quote, quote_all

@@ -1,3 +1,5 @@
+"""Tests of orders/shop.py."""
+
 import pytest
 import ray
 from orders.shop import Shop

@@ -1,3 +1,5 @@
+"""Tests of orders/warehouse.py."""
+
 import pytest
 import ray
 from orders.warehouse import OutOfStock, Warehouse
