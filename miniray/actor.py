@@ -34,9 +34,10 @@ from miniray.messages import control
 from miniray.messages.control import LeaseSpec
 from miniray.messages.objects import Address
 from miniray.messages.tasks import TaskExtras
-from miniray.processes import current
+from miniray.processes import current, other_engine
 from miniray.processes.actor_executor import ASYNC_CONCURRENCY
 from miniray.processes.auto_init import require_core
+from miniray.processes.other_engine import handed_over
 from miniray.processes.task_plane import encode_extras
 from miniray.remote_function import check_runtime_env, generator_kind, runtime_env_of
 from miniray.scheduling_options import scheduling
@@ -435,6 +436,9 @@ def create_actor(
         TypeError: the arguments do not fit the constructor, or cannot be serialized.
         ValueError: the name is taken, or an option is out of range.
     """
+    other = other_engine.other_engine()
+    if other is not None:
+        return other.create_actor(actor_class, args, kwargs, options)  # type: ignore[no-any-return]
     cls = actor_class._cls
     name, namespace = options.get("name"), options.get("namespace")
     option_table.check_actor_name(name)
@@ -550,6 +554,7 @@ def method(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
     return annotate
 
 
+@handed_over
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     """A (weak) handle of the actor with this name.
 
@@ -575,6 +580,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     return make_handle(core, bytes(row[0]), plan_of(bytes(row[3])), None)
 
 
+@handed_over
 def kill(actor: ActorHandle, *, no_restart: bool = True, **extensions: Any) -> None:
     """Kill an actor at once: its process gets no chance to clean up. Calls that are not done fail.
 
@@ -606,6 +612,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True, **extensions: Any) -> N
 kill.__signature__ = inspect.signature(lambda actor, *, no_restart=True: None)  # type: ignore[attr-defined]
 
 
+@handed_over
 def exit_actor() -> None:
     """End the current actor after this call, in good order; it is not restarted.
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from miniray import options as option_table
 from miniray.exceptions import RaySystemError
-from miniray.processes import auto_init, current
+from miniray.processes import auto_init, current, other_engine
 from miniray.processes.auto_init import require_core
+from miniray.processes.other_engine import handed_over
 from miniray.refs import ObjectRef, RefGenerator
 from miniray.remote_function import RemoteFunction, check_runtime_env
 
@@ -88,7 +89,8 @@ def init(
         configure_logging: whether logging_level and logging_format have an effect.
         include_dashboard, dashboard_host, dashboard_port, enable_resource_isolation, cgroup_path,
             system_reserved_cpu, system_reserved_memory, proxy_server_url: as Ray.
-        **kwargs: `memory` (bytes, extension), and Ray's underscore parameters.
+        **kwargs: Ray's underscore parameters, and extensions: `memory` (bytes); ``engine="ray"``, which hands this and
+            all further calls to the real Ray (the environment variable ``MINIRAY_ENGINE=ray`` does so, too).
 
     Returns:
         A context with the session's addresses; ``with miniray.init(): ...`` shuts down at the end.
@@ -102,6 +104,10 @@ def init(
     """
     given = dict(locals())
     given.update(given.pop("kwargs"))
+    if current._core is None and (kwargs.get("engine") or "MINIRAY_ENGINE" in os.environ or other_engine.engine):
+        started = _start_elsewhere(given)
+        if started is not None:
+            return started  # type: ignore[no-any-return]
     from miniray import init_context  # only who starts a session pays for it
 
     global _session, _context
@@ -122,6 +128,24 @@ def init(
         return _context
 
 
+def _start_elsewhere(given: dict[str, Any]) -> Any:
+    """Start another engine if one is asked for; its context, or None."""
+    named = given.pop("engine", None)
+    if named is not None and option_table.strict_mode():
+        raise RuntimeError("Unknown keyword argument(s): engine")
+    if other_engine.engine is None and other_engine.chosen(named) != "ray":
+        return None
+    if is_initialized() and other_engine.engine is None:
+        return None  # in local mode, which says so itself
+    from inspect import signature
+
+    from miniray import ray_engine  # imports Ray
+
+    defaults = {name: parameter.default for name, parameter in signature(init).parameters.items()}
+    return ray_engine.start({name: value for name, value in given.items() if value != defaults.get(name)})
+
+
+@handed_over
 def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
     """Leave the session, and end it with its processes and memory if this process started it. Without one: nothing.
 
@@ -170,6 +194,7 @@ def _after_fork() -> None:
     _session = _context = None
 
 
+@handed_over
 def is_initialized() -> bool:
     """Whether this process is connected to a session.
 
@@ -233,6 +258,9 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
     """
     core = current._core
     if core is None or core.closed or current.core_override.get() is not None:
+        other = other_engine.other_engine()
+        if other is not None:
+            return other.get(object_refs, timeout=timeout)
         core = require_core()
     if core.actor is not None:
         core.actor.warn_of_blocking("get")
@@ -277,6 +305,9 @@ def put(value: Any, *, _owner: Any = None, _tensor_transport: Any = None) -> Obj
     """
     core = current._core
     if core is None or core.closed or current.core_override.get() is not None:
+        other = other_engine.other_engine()
+        if other is not None:
+            return other.put(value)  # type: ignore[no-any-return]
         core = require_core()
     if _owner is not None:
         raise ValueError("The experimental `_owner` argument to `ray.put` has been removed in Ray 2.56.")
@@ -312,6 +343,12 @@ def wait(
 
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.wait.html
     """
+    if current._core is None:
+        other = other_engine.other_engine()
+        if other is not None:
+            return other.wait(  # type: ignore[no-any-return]
+                ray_waitables, num_returns=num_returns, timeout=timeout, fetch_local=fetch_local
+            )
     core = require_core()
     if core.actor is not None:
         core.actor.warn_of_blocking("wait")
@@ -346,6 +383,7 @@ def wait(
     return core.objects.waiting.wait(ray_waitables, num_returns, timeout, only_refs)
 
 
+@handed_over
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
     """Cancel the task that makes this object. No effect when it is done.
 
@@ -384,6 +422,7 @@ def _query(what: str, **arguments: Any) -> Any:
     return core.head_client.request(lambda number: Query(number, what, arguments))
 
 
+@handed_over
 def nodes() -> list[dict[str, Any]]:
     """One row per virtual node, dead ones included, with Ray's keys.
 
@@ -392,6 +431,7 @@ def nodes() -> list[dict[str, Any]]:
     return _query("nodes")  # type: ignore[no-any-return]
 
 
+@handed_over
 def cluster_resources() -> dict[str, float]:
     """The resources of all living nodes together, by name.
 
@@ -400,6 +440,7 @@ def cluster_resources() -> dict[str, float]:
     return _query("cluster_resources")  # type: ignore[no-any-return]
 
 
+@handed_over
 def available_resources() -> dict[str, float]:
     """What of the resources is free now; what is used up is absent.
 
@@ -408,6 +449,7 @@ def available_resources() -> dict[str, float]:
     return _query("available_resources")  # type: ignore[no-any-return]
 
 
+@handed_over
 def get_gpu_ids() -> list[Any]:
     """The ids of the GPUs that the current task or actor may use; as numbers where they are numbers.
 
@@ -418,6 +460,7 @@ def get_gpu_ids() -> list[Any]:
     return [int(identifier) if identifier.isdigit() else identifier for identifier in ids]
 
 
+@handed_over
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     """When which task ran in which worker, in the format of Chrome's trace viewer (and of Perfetto).
 
@@ -444,4 +487,11 @@ def _auto_start() -> None:
             init()
 
 
+def _load_ray() -> Any:
+    from miniray import ray_engine  # imports Ray
+
+    return ray_engine.load()
+
+
 auto_init.start = _auto_start
+other_engine.load = _load_ray

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from miniray import options as option_table
 from miniray.messages.control import LeaseSpec
 from miniray.messages.tasks import TaskExtras
-from miniray.processes import current
+from miniray.processes import current, other_engine
 from miniray.processes.auto_init import require_core
 from miniray.scheduling_options import scheduling
 
@@ -144,12 +144,13 @@ def _submitter(function: Callable[..., Any], call: _Call) -> Callable[..., Any]:
 class _Call:
     """A remote function with one set of options, and its binding to the present session."""
 
-    __slots__ = ("arity", "binding", "core", "options", "owner", "signature", "single", "streaming")
+    __slots__ = ("arity", "binding", "core", "elsewhere", "options", "owner", "signature", "single", "streaming")
 
     def __init__(self, owner: RemoteFunction, options: dict[str, Any]) -> None:
         self.owner = owner
         self.options = options
         self.core: CoreWorker | None = None
+        self.elsewhere: Any = None  #: what another engine has made of it
         self.binding: TaskBinding | None = None
         self.signature: inspect.Signature | None = None
         self.arity: tuple[int, float] | None = None
@@ -161,6 +162,11 @@ class _Call:
         """Check the arguments against the signature, and submit."""
         core = self.core
         if core is None or core is not current._core or core.closed or current.capturing:
+            other = other_engine.other_engine()
+            if other is not None:
+                if self.elsewhere is None:
+                    self.elsewhere = other.remote_function(self.owner._function, self.options)
+                return self.elsewhere.remote(*args, **kwargs)
             core = self._bind()
         arity = self.arity
         if kwargs or arity is None or not arity[0] <= len(args) <= arity[1]:

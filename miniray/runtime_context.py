@@ -16,6 +16,7 @@ from miniray.ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from miniray.options import RESOURCE_UNITS
 from miniray.processes import current
 from miniray.processes.auto_init import require_core
+from miniray.processes.other_engine import handed_over
 from miniray.system import user_log
 
 if TYPE_CHECKING:
@@ -303,6 +304,7 @@ def _session(name: str) -> Any:
 _runtime_context = RuntimeContext()
 
 
+@handed_over
 def get_runtime_context() -> RuntimeContext:
     """The runtime context of this process; starts a session when there is none.
 

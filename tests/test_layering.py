@@ -32,7 +32,7 @@ ROW_OF = {
     DO: "system",
     RUN: "processes",
     # "" is miniray/__init__.py
-    API: " api actor init_context remote_function runtime_context cluster_utils job_config runtime_env"
+    API: " api actor init_context remote_function runtime_context cluster_utils job_config runtime_env ray_engine"
     " actor_descriptor generators language timeline types client_builder cross_language dag scheduling_options",
     TOOLS: "__main__ _common _private _raylet cli cloudpickle compat dashboard"
     " experimental internal job_submission pytest_plugin services testing util worker",

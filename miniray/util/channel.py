@@ -33,6 +33,7 @@ from typing import Any
 import miniray
 from miniray.actor import get_actor, kill
 from miniray.exceptions import RayActorError, RayError
+from miniray.processes.other_engine import other_engine
 from miniray.system.serialization import deserialize, serialize
 from miniray.util.channel_actor import RECEIVER, SENDER, ItemChannelActor, WatchChannelActor
 from miniray.util.named_actors import list_named_actors
@@ -497,6 +498,11 @@ def _make(kind: str, capacity: int, name: str | None, namespace: str | None) -> 
 
 
 def _start(cls: type, name: str | None, namespace: str | None, *args: Any) -> Any:
+    if other_engine() is not None:
+        raise NotImplementedError(
+            "Channels end when their last sender or receiver anywhere is gone, which only miniray's own engine can "
+            "tell: engine='ray' has none. Use miniray.util.queue.Queue."
+        )
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": _MAX_CALLS}
     if name is not None:
         # Detached, as those who find it by its name do not keep it alive; it ends itself with its last end.

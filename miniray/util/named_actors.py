@@ -6,8 +6,10 @@ from typing import Any
 
 from miniray.messages.control import Query
 from miniray.processes.auto_init import require_core
+from miniray.processes.other_engine import handed_over
 
 
+@handed_over
 def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     """The names of all actors that were created with one and are not dead.
 

@@ -22,6 +22,7 @@ from miniray.messages.control import Query
 from miniray.messages.placement import PlacementGroupSpec
 from miniray.processes import current, placement_client
 from miniray.processes.auto_init import require_core
+from miniray.processes.other_engine import handed_over
 from miniray.refs import ObjectRef
 from miniray.scheduling_options import check_bundle_index, check_fits, fits_a_bundle
 
@@ -104,6 +105,7 @@ class PlacementGroup:
         return hash(self.id)
 
 
+@handed_over
 def placement_group(
     bundles: list[dict[str, float]],
     strategy: str | None = None,
@@ -159,6 +161,7 @@ def placement_group(
     return PlacementGroup(PlacementGroupID(group_id), cache)
 
 
+@handed_over
 def remove_placement_group(placement_group: PlacementGroup) -> None:
     """End a group: its resources are free again, its tasks and actors are killed.
 
@@ -168,6 +171,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     placement_client.remove_group(require_core(), placement_group.id.binary())
 
 
+@handed_over
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
     """The group of this name in the namespace of the job.
 
@@ -186,6 +190,7 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
     return PlacementGroup(PlacementGroupID.from_hex(row["placement_group_id"]))
 
 
+@handed_over
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
     """What the head knows of a group, or of all groups by id.
 
@@ -215,6 +220,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@handed_over
 def get_current_placement_group() -> PlacementGroup | None:
     """The group in which the caller runs; None outside of one, and in a driver.
 

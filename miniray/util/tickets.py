@@ -19,7 +19,9 @@ def draw_ticket() -> Ticket:
 def confirm(actor: Any, ticket: Ticket) -> None:
     """Tell the actor of a line that the items of this call have arrived."""
     actor.confirm.remote(ticket)
-    core = actor._core
+    core = getattr(actor, "_core", None)  # a handle of another engine has none
+    if core is None:
+        return
     with core.lock:
         core.flush()  # not with what comes next: if this process died before that, its items would come back
 

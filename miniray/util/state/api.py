@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from miniray.processes.other_engine import handed_over
 from miniray.util.state.client import StateApiClient
 from miniray.util.state.logs import get_log, list_logs
 from miniray.util.state.options import (
@@ -42,6 +43,7 @@ def _get(resource: StateResource, id: str, address: str | None, timeout: int, ex
     return StateApiClient(address).get(resource, id, GetApiOptions(timeout=timeout), _explain=explain)
 
 
+@handed_over
 def get_actor(
     id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> ActorState | None:
@@ -59,6 +61,7 @@ def get_actor(
     return _get(StateResource.ACTORS, id, address, timeout, _explain)  # type: ignore[no-any-return]
 
 
+@handed_over
 def get_job(
     id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> JobState | None:
@@ -76,6 +79,7 @@ def get_job(
     return _get(StateResource.JOBS, id, address, timeout, _explain)  # type: ignore[no-any-return]
 
 
+@handed_over
 def get_placement_group(
     id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> PlacementGroupState | None:
@@ -93,6 +97,7 @@ def get_placement_group(
     return _get(StateResource.PLACEMENT_GROUPS, id, address, timeout, _explain)  # type: ignore[no-any-return]
 
 
+@handed_over
 def get_node(
     id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> NodeState | None:
@@ -110,6 +115,7 @@ def get_node(
     return _get(StateResource.NODES, id, address, timeout, _explain)  # type: ignore[no-any-return]
 
 
+@handed_over
 def get_worker(
     id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> WorkerState | None:
@@ -127,6 +133,7 @@ def get_worker(
     return _get(StateResource.WORKERS, id, address, timeout, _explain)  # type: ignore[no-any-return]
 
 
+@handed_over
 def get_task(
     id: str | ObjectRef[Any], address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> TaskState | list[TaskState] | None:
@@ -144,6 +151,7 @@ def get_task(
     return _get(StateResource.TASKS, id if isinstance(id, str) else id.task_id().hex(), address, timeout, _explain)  # type: ignore[no-any-return]
 
 
+@handed_over
 def get_objects(
     id: str, address: str | None = None, timeout: int = DEFAULT_RPC_TIMEOUT, _explain: bool = False
 ) -> list[ObjectState] | None:
@@ -175,6 +183,7 @@ def _list(
     return StateApiClient(address).list(resource, options, raise_on_missing_output, _explain=explain)
 
 
+@handed_over
 def list_actors(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -204,6 +213,7 @@ def list_actors(
     )
 
 
+@handed_over
 def list_placement_groups(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -233,6 +243,7 @@ def list_placement_groups(
     )
 
 
+@handed_over
 def list_nodes(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -262,6 +273,7 @@ def list_nodes(
     )
 
 
+@handed_over
 def list_jobs(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -291,6 +303,7 @@ def list_jobs(
     )
 
 
+@handed_over
 def list_workers(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -320,6 +333,7 @@ def list_workers(
     )
 
 
+@handed_over
 def list_tasks(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -350,6 +364,7 @@ def list_tasks(
     )
 
 
+@handed_over
 def list_objects(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -379,6 +394,7 @@ def list_objects(
     )
 
 
+@handed_over
 def list_runtime_envs(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -408,6 +424,7 @@ def list_runtime_envs(
     )
 
 
+@handed_over
 def list_cluster_events(
     address: str | None = None,
     filters: list[Filter] | None = None,
@@ -446,6 +463,7 @@ def _summarize(
     )
 
 
+@handed_over
 def summarize_tasks(
     address: str | None = None,
     timeout: int = DEFAULT_RPC_TIMEOUT,
@@ -469,6 +487,7 @@ def summarize_tasks(
     return _summarize(SummaryResource.TASKS, address, timeout, raise_on_missing_output, _explain)
 
 
+@handed_over
 def summarize_actors(
     address: str | None = None,
     timeout: int = DEFAULT_RPC_TIMEOUT,
@@ -492,6 +511,7 @@ def summarize_actors(
     return _summarize(SummaryResource.ACTORS, address, timeout, raise_on_missing_output, _explain)
 
 
+@handed_over
 def summarize_objects(
     address: str | None = None,
     timeout: int = DEFAULT_RPC_TIMEOUT,
