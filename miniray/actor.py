@@ -497,6 +497,7 @@ def create_actor(
             kwargs,
             what=what,
             class_name=cls.__name__,
+            qualified_name=cls.__qualname__,
             extras=encode_extras(extras),
             placement=spec,
             resources=resources,

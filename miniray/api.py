@@ -467,10 +467,15 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     Args:
         filename: where to write it as JSON; None: it is returned.
 
+    Raises:
+        RuntimeError: there is no session.
+
     Source: https://docs.ray.io/en/latest/ray-core/api/doc/ray.timeline.html
     """
-    from miniray.timeline import chrome_trace  # few programs ask
+    from miniray.chrome_trace import chrome_trace  # few programs ask
 
+    if not is_initialized():
+        raise RuntimeError("Ray has not been started yet. Timeline requires Ray to be initialized first.")
     events = chrome_trace(_query("task_reports")["events"], require_core().node_ip)
     if filename is None:
         return events

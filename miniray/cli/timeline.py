@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 
-from miniray.timeline import chrome_trace
+from miniray.chrome_trace import chrome_trace
 from miniray.util.state.source import Source
 
 

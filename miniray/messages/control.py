@@ -409,6 +409,7 @@ class ActorSpec(Struct, array_like=True):
     creation: TaskPush
     descriptor: bytes  #: what another process needs to make a handle, opaque to the head
     get_if_exists: bool = False
+    qualified_name: str = ""  #: of the class, for the state API
 
 
 class CreateActor(Struct, array_like=True, tag=70):

@@ -82,6 +82,7 @@ class ActorPlane:
         *,
         what: str,
         class_name: str,
+        qualified_name: str,
         extras: bytes,
         placement: LeaseSpec,
         resources: dict[str, int],
@@ -139,6 +140,7 @@ class ActorPlane:
             push,
             descriptor,
             get_if_exists,
+            qualified_name,
         )
         owned = OwnedActor(actor_id, spec)
         with core.lock:

@@ -41,6 +41,7 @@ def actor_states(head: Head, arguments: dict[str, Any]) -> list[dict[str, Any]]:
 def _actor(actor: Actor) -> dict[str, Any]:
     return {
         **head_actors.row(actor),
+        "class_name": actor.spec.qualified_name or actor.spec.class_name,
         "pid": actor.pid,
         "death_cause": _death_cause(actor),
         "repr_name": "",
@@ -62,6 +63,7 @@ def _death_cause(actor: Actor) -> dict[str, Any] | None:
     if cause["kind"] == actor_lifecycle.UNPLACEABLE:
         return {"actor_unschedulable_context": {"detail": message}}
     context = {key: value.hex() if isinstance(value, bytes) else value for key, value in cause.items() if key != "kind"}
+    context["class_name"] = actor.spec.qualified_name or actor.spec.class_name
     context["reason"] = _REASONS.get(cause["kind"], "UNSPECIFIED")
     return {"actor_died_error_context": context}
 

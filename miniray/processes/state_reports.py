@@ -173,7 +173,7 @@ class StateReports:
                 spec = owned.spec
                 yield {
                     "actor_id": spec.actor_id.hex(),
-                    "class_name": spec.class_name,
+                    "class_name": spec.qualified_name or spec.class_name,
                     "state": control.DEPENDENCIES_UNREADY,
                     "job_id": spec.job_id.hex(),
                     "name": spec.name,

@@ -11,7 +11,6 @@ OPEN_AREAS: tuple[str, ...] = (
     "cluster",
     "scheduling",
     "util-more",
-    "state",
 )
 
 BULLETS: dict[str, dict[str, str]] = {
@@ -253,6 +252,7 @@ BULLETS: dict[str, dict[str, str]] = {
         "lists": "list_ and get_ functions with filters, limits, detail",
         "task-states": "the states and error types of tasks",
         "actors-workers": "rows of actors and workers",
+        "timeline": "timeline() gives a Chrome trace, or writes it",
     },
 }
 

@@ -46,7 +46,7 @@ def main() -> int:
 
         if not all(entry.fresh for entry in chosen):
             faulthandler.dump_traceback_later(with_grace(arguments.limit), exit=True)
-            engine.init(include_dashboard=False, **file.session)
+            engine.init(**{"include_dashboard": False, **file.session})
         for entry in chosen:
             write({"started": entry.name})
             began = time.monotonic()

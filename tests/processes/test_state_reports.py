@@ -96,6 +96,7 @@ def test_a_process_that_does_not_answer_is_named_and_delays_nobody_for_long() ->
 
 
 def test_the_timeline_has_an_event_for_each_task() -> None:
+    assert miniray.timeline() is not None
     miniray.get([echo.options(name="drawn").remote() for _ in range(3)])
     trace = miniray.timeline()
     assert trace is not None

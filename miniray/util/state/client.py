@@ -240,6 +240,8 @@ def _test(resource: StateResource, schema: type[StateSchema], given: Filter) -> 
         _check_id(str(value), size)
     kind = schema.column_kinds()[key]
     try:
+        if resource is StateResource.TASKS and predicate == "=" and kind is int:
+            return key, True, _as_integer(value)
         return key, predicate == "=", _converted(key, kind, value)
     except ValueError as error:
         raise RayStateApiException(f"{_FAILED}{error}") from None
@@ -252,6 +254,13 @@ def _check_id(text: str, size: int) -> None:
         raise RayStateApiException(f"{_FAILED}{error}") from None
     if length != size:
         raise RayStateApiException(f"{_FAILED}ID string needs to have length {size}, got {length}")
+
+
+def _as_integer(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"Failed to convert a value {value} of type {type(value)} to <class 'int'>") from None
 
 
 def _converted(key: str, kind: type, value: Any) -> Any:

@@ -1,0 +1,181 @@
+"""The log of a bus: a SQLite file that a thread of its own feeds in batches, so that no publisher waits for the disk.
+
+Rules
+-----
+* Events are numbered by the bus (`offset`); a file goes on with its numbers when it is opened again.
+* `append` returns at once. Readers see everything that was appended: `read` waits for the writer first.
+* What was appended and not yet written is lost when the process is killed; `flush` waits until it is written.
+* A disk that fails is said once, and tried again; nothing that was appended is given up meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from miniray.util.bus.events import Stream, TelemetryEvent, topic_name, topic_of
+
+logger = logging.getLogger("miniray.util.bus")
+
+#: seconds between two tries when the disk fails
+_RETRY = 0.5
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    offset INTEGER PRIMARY KEY, topic TEXT NOT NULL, run_id TEXT NOT NULL, agent_id TEXT NOT NULL,
+    seq_id INTEGER NOT NULL, ts_iso TEXT NOT NULL, payload TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_of_stream ON events (run_id, agent_id, seq_id);
+CREATE TABLE IF NOT EXISTS cursors (consumer TEXT PRIMARY KEY, position INTEGER NOT NULL);
+"""
+#: An event and its number.
+Logged = tuple[int, TelemetryEvent]
+
+
+def open_database(path: str) -> sqlite3.Connection:
+    """A database that readers of other processes can look into while it is written."""
+    database = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=NORMAL")
+    return database
+
+
+class EventLog:
+    """Events in a file.
+
+    Args:
+        path: of the SQLite file; made when it is not there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._database = open_database(self.path)
+        self._database.executescript(_SCHEMA)
+        (newest,) = self._database.execute("SELECT max(offset) FROM events").fetchone()
+        self.newest: int = newest or 0  #: the number of the last event in the file when it was opened
+        self._access = threading.Lock()  # of the connection
+        self._changed = threading.Condition()
+        self._pending: list[Logged] = []
+        self._cursors: dict[str, int] = {}
+        self._writing = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="miniray-bus-log", daemon=True)
+        self._thread.start()
+
+    def append(self, events: Iterable[Logged]) -> None:
+        """Write these soon."""
+        with self._changed:
+            self._pending.extend(events)
+            self._changed.notify_all()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all that was appended is written; whether it is, within `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._pending and not self._cursors and not self._writing, timeout
+            )
+
+    def read(self, after: int, limit: int, topic: str = "") -> tuple[list[Logged], int, bool]:
+        """Events after a number, that up to which the log was looked through (`limit` events), and whether there may
+        be more.
+        """
+        self.flush()
+        query = "SELECT * FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
+        rows = self._query(query, (after, limit))
+        through = rows[-1][0] if rows else after
+        return [(row[0], _event(row)) for row in rows if not topic or row[1] == topic], through, len(rows) == limit
+
+    def of_stream(self, stream: Stream, since_seq: int) -> list[TelemetryEvent]:
+        """The events of a run and agent whose number is higher."""
+        self.flush()
+        query = "SELECT * FROM events WHERE run_id = ? AND agent_id = ? AND seq_id > ? ORDER BY seq_id, offset"
+        return [_event(row) for row in self._query(query, (*stream, since_seq))]
+
+    def last_numbers(self) -> dict[Stream, int]:
+        """The highest number of each stream."""
+        query = "SELECT run_id, agent_id, max(seq_id) FROM events GROUP BY run_id, agent_id"
+        return {(run_id, agent_id): number for run_id, agent_id, number in self._query(query, ())}
+
+    def cursor_of(self, consumer: str) -> int | None:
+        """Where a consumer was; None: it is new."""
+        with self._changed:
+            if consumer in self._cursors:
+                return self._cursors[consumer]
+        rows = self._query("SELECT position FROM cursors WHERE consumer = ?", (consumer,))
+        return rows[0][0] if rows else None
+
+    def keep_cursor(self, consumer: str, position: int) -> None:
+        """Write soon where a consumer is."""
+        with self._changed:
+            self._cursors[consumer] = position
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._database.close()
+
+    def _query(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with self._access:
+            return self._database.execute(query, arguments).fetchall()
+
+    # -- the writer ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        trouble = ""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending or self._cursors or self._closing)
+                events, self._pending = self._pending, []
+                cursors, self._cursors = self._cursors, {}
+                if not events and not cursors:
+                    return
+                self._writing = True
+            try:
+                self._write(events, cursors)
+                trouble = ""
+            except sqlite3.Error as error:
+                if str(error) != trouble:
+                    trouble = str(error)
+                    logger.error("The log of the bus %s cannot be written: %s. It is tried again.", self.path, error)
+                with self._changed:
+                    self._pending = events + self._pending
+                    self._cursors = {**cursors, **self._cursors}
+                    closing = self._closing
+                if closing:
+                    return
+                time.sleep(_RETRY)
+            finally:
+                with self._changed:
+                    self._writing = False
+                    self._changed.notify_all()
+
+    def _write(self, events: list[Logged], cursors: dict[str, int]) -> None:
+        rows = [
+            (
+                offset,
+                topic_name(event.topic),
+                event.run_id,
+                event.agent_id,
+                event.seq_id,
+                event.ts_iso,
+                json.dumps(event.payload, default=str),
+            )
+            for offset, event in events
+        ]
+        with self._access, self._database:
+            self._database.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._database.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(cursors.items()))
+
+
+def _event(row: tuple[Any, ...]) -> TelemetryEvent:
+    _, topic, run_id, agent_id, seq_id, ts_iso, payload = row
+    return TelemetryEvent(topic_of(topic), run_id, agent_id, seq_id, ts_iso, json.loads(payload))

@@ -1,0 +1,281 @@
+"""The bus inside one process."""
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from miniray.util.bus import ConsumerCursor, RunBus, SQLiteSink, TelemetryEvent, Topic, get_bus, reset_bus
+from miniray.util.bus.events import NEXT
+
+
+def step(number: int = NEXT, run: str = "run", agent: str = "a") -> TelemetryEvent:
+    return TelemetryEvent(Topic.STEP_APPENDED, run, agent, number, "", {"n": number})
+
+
+def drain(found: "queue.Queue[TelemetryEvent]") -> list[int]:
+    numbers = []
+    while True:
+        try:
+            numbers.append(found.get_nowait().seq_id)
+        except queue.Empty:
+            return numbers
+
+
+@pytest.fixture
+def bus() -> Iterator[RunBus]:
+    with RunBus(max_queue=10) as made:
+        yield made
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Iterator[RunBus]:
+    with RunBus(max_queue=10, log=tmp_path / "log.sqlite") as made:
+        yield made
+
+
+def test_a_subscriber_gets_the_events_of_its_topic_in_order(bus: RunBus) -> None:
+    steps, everything = bus.subscribe(Topic.STEP_APPENDED, "steps"), bus.subscribe(None, "everything")
+    bus.publish(TelemetryEvent(Topic.RUN_STARTED, "run"))
+    for _ in range(3):
+        bus.publish(step())
+    bus.publish(TelemetryEvent("of_my_own", "run", "a"))
+    assert isinstance(steps, queue.Queue)
+    assert steps.qsize() == 3
+    assert drain(steps) == [1, 2, 3]
+    assert [everything.get().topic for _ in range(5)] == ["run_started", *["step_appended"] * 3, "of_my_own"]
+    assert steps.empty()
+    with pytest.raises(queue.Empty):
+        steps.get(timeout=0.01)
+    with pytest.raises(TypeError):
+        steps.put(step())
+
+
+def test_an_event_gets_a_number_and_a_time_where_it_has_none(bus: RunBus) -> None:
+    found = bus.subscribe(None, "c")
+    bus.publish(TelemetryEvent(Topic.STEP_APPENDED, "run", "a", 7, "2026-01-01T00:00:00"))
+    bus.publish(step())
+    first, second = found.get(), found.get()
+    assert (first.seq_id, first.ts_iso) == (7, "2026-01-01T00:00:00")
+    assert second.seq_id == 8
+    assert second.ts_iso > "2026"
+
+
+def test_who_does_not_read_loses_the_oldest_and_nobody_else_anything(bus: RunBus) -> None:
+    slow, quick = bus.subscribe_with_size(Topic.STEP_APPENDED, "slow", 3), bus.subscribe(Topic.STEP_APPENDED, "quick")
+    for _ in range(10):
+        bus.publish(step())
+    assert bus.overflow_stats() == {"step_appended": {"slow": 7, "quick": 0}}
+    assert bus.queue_sizes() == {"step_appended": {"slow": 3, "quick": 10}}
+    assert drain(slow) == [8, 9, 10]
+    assert drain(quick) == list(range(1, 11))
+    bus.reset_overflow_stats()
+    assert bus.overflow_stats() == {"step_appended": {"slow": 0, "quick": 0}}
+    bus.unsubscribe(Topic.STEP_APPENDED, "slow")
+    bus.publish(step())
+    assert bus.queue_sizes() == {"step_appended": {"quick": 1}}
+
+
+def test_policies_latest_and_sample(bus: RunBus) -> None:
+    latest = bus.subscribe_with_size(None, "latest", 10, policy="latest")
+    sample = bus.subscribe_with_size(None, "sample", 4, policy="sample", every=4)
+    for _ in range(8):
+        bus.publish(step())
+    bus.publish(step(agent="b"))
+    assert [(event.agent_id, event.seq_id) for event in (latest.get(), latest.get())] == [("a", 8), ("b", 1)]
+    numbers = drain(sample)
+    assert numbers[:2] == [1, 2]
+    assert len(numbers) + bus.overflow_stats()[""]["sample"] == 9
+    with pytest.raises(ValueError, match="unknown policy"):
+        bus.subscribe(None, "c", policy="wrong")
+    with pytest.raises(ValueError, match="needs a log"):
+        bus.subscribe(None, "c", policy="spill")
+
+
+def test_a_gap_is_logged_and_an_event_of_its_own(bus: RunBus, caplog: pytest.LogCaptureFixture) -> None:
+    gaps = bus.subscribe(Topic.SEQUENCE_GAP, "gaps")
+    with caplog.at_level(logging.WARNING, "miniray.util.bus"):
+        for number in (1, 2, 5):
+            bus.publish(step(number))
+        bus.publish(step(1, agent="b"))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Sequence gap detected in RunBus")
+    about = {key: record.__dict__[key] for key in ("run_id", "agent_id", "gap", "last_seq", "new_seq")}
+    assert about == {"run_id": "run", "agent_id": "a", "gap": 2, "last_seq": 2, "new_seq": 5}
+    assert gaps.get().payload == {"gap": 2, "last_seq": 2, "new_seq": 5}
+    assert bus.sequence_stats() == {("run", "a"): 5, ("run", "b"): 1}
+
+
+def test_an_overflow_is_an_event_of_its_own(bus: RunBus) -> None:
+    told = bus.subscribe(Topic.OVERFLOW, "told")
+    bus.subscribe_with_size(Topic.STEP_APPENDED, "slow", 2)
+    for _ in range(5):
+        bus.publish(step())
+    assert told.get_nowait().payload == {"consumer": "slow", "topic": "step_appended", "dropped": 1, "offset": 1}
+    assert told.empty()
+
+
+def test_heartbeats_and_health_say_how_a_consumer_fares(bus: RunBus) -> None:
+    changes: list[tuple[str, str, str]] = []
+    bus.on_health_change(lambda *change: changes.append(change))
+    found = bus.subscribe_with_size(Topic.STEP_APPENDED, "c", 2)
+    assert bus.health() == {"c": "ok"}
+    for _ in range(5):
+        bus.publish(step())
+    assert found.get().seq_id == 4
+    of_bus, beat = bus.heartbeats()
+    assert (of_bus.component_id, of_bus.last_seq_id) == ("bus", 5)
+    assert (beat.component_id, beat.last_seq_id, beat.total_events, beat.dropped_events) == ("c", 4, 5, 3)
+    assert bus.health() == {"c": "dropping"}
+    assert changes == [("c", "ok", "dropping")]
+    assert bus.latency_us(Topic.STEP_APPENDED, "c") > 0
+
+
+def test_heartbeats_come_by_themselves() -> None:
+    with RunBus(heartbeat_s=0.01) as bus:
+        found = bus.subscribe(Topic.HEARTBEAT, "watch")
+        assert found.get(timeout=20).payload["component_id"] == "bus"
+
+
+def test_what_spills_is_read_from_the_log_without_a_gap(logged: RunBus) -> None:
+    found = logged.subscribe_with_size(Topic.STEP_APPENDED, "c", 5, policy="spill")
+    for _ in range(100):
+        logged.publish(step())
+    numbers = [found.get_nowait().seq_id for _ in range(50)]
+    for _ in range(100):
+        logged.publish(step())
+    numbers += drain(found)
+    assert numbers == list(range(1, 201))
+    assert logged.overflow_stats() == {"step_appended": {"c": 0}}
+
+
+def test_streams_are_replayed_from_the_log_also_by_the_next_bus(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with RunBus(log=path) as bus:
+        bus.publish_many([step(), step(agent="b"), step(), step()])
+        assert [event.seq_id for event in bus.replay(("run", "a"), since_seq=1)] == [2, 3]
+    with RunBus(log=path) as bus:
+        bus.publish(step())
+        assert [event.seq_id for event in bus.replay(("run", "a"))] == [1, 2, 3, 4]
+        assert bus.replay(("run", "a"))[0].payload == {"n": NEXT}
+    with RunBus() as bus, pytest.raises(ValueError, match="without a log"):
+        bus.replay(("run", "a"))
+
+
+def test_a_follower_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with RunBus(max_queue=4, log=path) as bus:
+        bus.publish_many(step() for _ in range(20))
+        with bus.follow(consumer="f", batch=8) as follower:
+            assert [event.seq_id for _, event in follower.read(5)] == list(range(1, 9))
+            assert [event.seq_id for _, event in follower.read(5)] == list(range(9, 17))  # the first eight are done
+    with RunBus(max_queue=4, log=path) as bus:
+        bus.publish(step())
+        follower = bus.follow(consumer="f", since="cursor")
+        numbers = []
+        for event in follower:
+            numbers.append(event.seq_id)
+            if event.seq_id == 21:
+                bus.publish(step())
+            if event.seq_id == 22:
+                break
+        assert numbers == list(range(9, 23))
+        assert [event.seq_id for _, event in bus.follow(consumer="g", since=None).read(0.01)] == []
+
+
+def test_publishing_while_following_gives_each_event_once(logged: RunBus) -> None:
+    total = 3000
+    logged.publish_many(step() for _ in range(500))
+
+    def publish() -> None:
+        for _ in range(total - 500):
+            logged.publish(step())
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    numbers: list[int] = []
+    with logged.follow(consumer="f") as follower:
+        while len(numbers) < total:
+            numbers += [event.seq_id for _, event in follower.read(20)]
+    publisher.join()
+    assert numbers == list(range(1, total + 1))
+
+
+def test_members_of_a_group_share_a_stream_and_inherit_what_is_left(bus: RunBus) -> None:
+    one, two = bus.join_group(None, "group", "one"), bus.join_group(None, "group", "two")
+    bus.publish_many([step(agent=agent) for agent in "abababab"])
+    first = one.get(timeout=5)
+    mine = {first.agent_id}
+    others = two.get(timeout=5)
+    assert others.agent_id not in mine
+    bus.leave_group(None, "group", "one")
+    seen = [(first.agent_id, first.seq_id)] if False else []
+    seen.append((others.agent_id, others.seq_id))
+    for _ in range(7):
+        event = two.get(timeout=5)
+        seen.append((event.agent_id, event.seq_id))
+    assert sorted(seen) == [(agent, number) for agent in "ab" for number in range(1, 5)]
+    with pytest.raises(queue.Empty):
+        one.get(timeout=5)
+
+
+def test_producers_that_want_to_wait_spend_credits(bus: RunBus) -> None:
+    credits = bus.credits("recorder")
+    assert not credits.acquire(timeout=0)
+    credits.grant(2)
+    assert bus.credits("recorder").acquire(2, timeout=5)
+    assert credits.left == 0
+    with pytest.raises(ValueError, match="does not take them back"):
+        credits.grant(-1)
+
+
+def test_a_cursor_knows_repeats_and_gaps_and_survives(tmp_path: Path) -> None:
+    path = tmp_path / "cursor.sqlite"
+    cursor = ConsumerCursor("c", path)
+    assert [cursor.process_event(step(number)) for number in (1, 2, 2, 1, 4)] == [True, True, False, False, True]
+    assert (cursor.gaps, cursor.missing, cursor.repeats) == (1, 1, 2)
+    cursor.persist_cursor()
+    cursor.process_event(step(5), 9)
+    assert cursor.on_restart() == {("run", "a"): 4}
+    assert cursor.process_event(step(5))
+    cursor.close()
+    again = ConsumerCursor("c", path)
+    assert again.last(("run", "a")) == 5
+    assert not again.process_event(step(5))
+    again.close()
+
+
+def test_a_sink_records_each_event_once_whatever_comes_again(tmp_path: Path, logged: RunBus) -> None:
+    path = tmp_path / "sink.sqlite"
+    logged.publish_many(step() for _ in range(10))
+    sink = SQLiteSink(path)
+    with logged.follow(consumer="r", since=sink.position, batch=4) as follower:
+        sink.write(follower.read(5))
+        sink.write(follower.read(5))
+    sink.close()
+    sink = SQLiteSink(path)
+    assert sink.position == 8
+    with logged.follow(consumer="r", since=0, batch=100) as follower:
+        assert sink.write(follower.read(5)) == 2
+    sink.close()
+    database = sqlite3.connect(path)
+    assert [row[0] for row in database.execute("SELECT seq_id FROM recorded ORDER BY rowid")] == list(range(1, 11))
+    database.close()
+
+
+def test_there_is_one_bus_for_a_process() -> None:
+    reset_bus()
+    assert get_bus() is get_bus()
+    old = get_bus()
+    reset_bus()
+    assert get_bus() is not old
+    reset_bus()
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_queue"):
+        RunBus(max_queue=0)

@@ -1,0 +1,141 @@
+"""The bus across processes."""
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import miniray
+from miniray.util.bus import RunBus, SharedBus, TelemetryEvent, Topic, forward_session_events
+from tests.waiting import wait_for
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    miniray.init(num_cpus=2)
+    yield
+    miniray.shutdown()
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[SharedBus]:
+    made = SharedBus(f"test-{tmp_path.name}", log=tmp_path / "log.sqlite")
+    yield made
+    made.destroy()
+
+
+def step(agent: str = "a") -> TelemetryEvent:
+    return TelemetryEvent(Topic.STEP_APPENDED, "run", agent)
+
+
+@miniray.remote
+def produce(bus: SharedBus, agent: str, number: int) -> bool:
+    for _ in range(number):
+        bus.publish(step(agent))
+    return bus.flush()
+
+
+def take(found: "queue.Queue[TelemetryEvent]", number: int) -> list[Any]:
+    return [found.get(timeout=20) for _ in range(number)]
+
+
+def test_events_of_one_process_reach_the_others_in_order(bus: SharedBus) -> None:
+    found = bus.subscribe(Topic.STEP_APPENDED, "here")
+    assert miniray.get(produce.remote(bus, "a", 100))
+    assert [event.seq_id for event in take(found, 100)] == list(range(1, 101))
+    bus.publish(step())
+    assert take(found, 1)[0].seq_id == 101
+    assert bus.sequence_stats() == {("run", "a"): 101}
+    assert bus.overflow_stats() == {"step_appended": {"here": 0}}
+    assert bus.queue_sizes() == {"step_appended": {"here": 0}}
+    assert bus.health() == {"here": "ok"}
+    assert [beat.component_id for beat in bus.heartbeats()] == ["bus", "here"]
+    bus.unsubscribe(Topic.STEP_APPENDED, "here")
+    assert bus.queue_sizes() in ({}, {"step_appended": {}})
+
+
+def test_two_producers_have_streams_of_their_own(bus: SharedBus) -> None:
+    found = bus.subscribe(None, "here")
+    miniray.get([produce.remote(bus, agent, 50) for agent in "ab"])
+    events = take(found, 100)
+    for agent in "ab":
+        assert [event.seq_id for event in events if event.agent_id == agent] == list(range(1, 51))
+    assert [event.seq_id for event in bus.replay(("run", "b"), 48)] == [49, 50]
+
+
+def test_a_follower_in_another_process_goes_on_from_its_cursor(bus: SharedBus) -> None:
+    bus.publish_many(step() for _ in range(10))
+    bus.flush()
+
+    @miniray.remote
+    def follow(number: int) -> list[int]:
+        with bus.follow(consumer="f", batch=5) as follower:
+            numbers: list[int] = []
+            while len(numbers) < number:
+                numbers += [event.seq_id for _, event in follower.read(20)]
+            follower.commit()
+            return numbers
+
+    assert miniray.get(follow.remote(5)) == [1, 2, 3, 4, 5]
+    assert miniray.get(follow.remote(5)) == [6, 7, 8, 9, 10]
+    bus.publish(step())
+    assert miniray.get(follow.remote(1)) == [11]
+
+
+def test_who_follows_a_hub_that_was_killed_loses_and_repeats_nothing(bus: SharedBus) -> None:
+    bus.publish_many(step() for _ in range(5))
+    bus.flush()
+    follower = bus.follow(consumer="f")
+    numbers = [event.seq_id for _, event in follower.read(20)]
+    follower.commit()
+    miniray.kill(bus._hub, no_restart=False)
+    bus.publish(step())
+
+    def arrived() -> bool:
+        try:
+            numbers.extend(event.seq_id for _, event in follower.read(1))
+        except miniray.exceptions.RayActorError:
+            bus.publish(step())
+        return bool(numbers[5:])
+
+    wait_for(arrived)
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_credits_reach_over_processes(bus: SharedBus) -> None:
+    assert not bus.acquire("recorder", timeout=0.0)
+
+    @miniray.remote
+    def grant() -> None:
+        bus.grant("recorder", 3)
+
+    miniray.get(grant.remote())
+    assert bus.acquire("recorder", 3)
+
+
+def test_what_cannot_be_is_refused_in_the_caller(bus: SharedBus) -> None:
+    with pytest.raises(ValueError, match="unknown policy"):
+        bus.subscribe(None, "c", policy="wrong")
+
+
+def test_the_sessions_own_events_come_over_the_same_bus() -> None:
+    @miniray.remote(num_cpus=0)
+    class Short:
+        def hello(self) -> None:
+            pass
+
+    with RunBus() as bus:
+        found = bus.subscribe(Topic.ACTOR_CHANGED, "watch")
+        end = forward_session_events(bus)
+        actor = Short.remote()
+        miniray.get(actor.hello.remote())
+        miniray.kill(actor)
+        states: list[str] = []
+        while "DEAD" not in states:
+            event = found.get(timeout=20)
+            if event.payload.get("class_name") == "Short":
+                states.append(event.payload["state"])
+        assert states[-2:] == ["ALIVE", "DEAD"]
+        end()
