@@ -210,13 +210,13 @@ class ObjectPlane:
         dead = core.dead.get(owner.worker_id)
         return exceptions.OwnerAddress(dead.node_id if dead is not None else b"", owner.worker_id, core.node_ip)
 
-    def _check_ref(self, ref: Any) -> ObjectEntry:
+    def _check_ref(self, ref: Any, argument: bool = False) -> ObjectEntry:
         if ref._core is not self:
             if ref._core is None:
-                return self._adopt(ref)
+                return self._adopt(ref, argument)
             if isinstance(ref._core, ObjectPlane) and current.are_neighbours(self._core, ref._core._core):
                 return self._borrow_from_neighbour(ref)
-            raise ValueError(_unknown_object(ref))
+            raise ValueError(unknown_argument(ref) if argument else _unknown_object(ref))
         entry: ObjectEntry = ref._entry
         return entry
 
@@ -229,12 +229,12 @@ class ObjectPlane:
             mine = self._strays[ref] = self.restore_out_of_band(ref._id, ref._core.owner_of(ref._entry))  # type: ignore[union-attr]
         return mine._entry  # type: ignore[no-any-return]
 
-    def _adopt(self, ref: ObjectRef[Any]) -> ObjectEntry:
+    def _adopt(self, ref: ObjectRef[Any], argument: bool) -> ObjectEntry:
         """A ref that the user made from an id: as good as any other when the object is known here."""
         with self._core.lock:
             entry = self.entries.get(ref._id)
             if entry is None:
-                raise ValueError(_unknown_object(ref))
+                raise ValueError(unknown_argument(ref) if argument else _unknown_object(ref))
             entry.local += 1
             ref._entry, ref._core = entry, self
             return entry
@@ -305,6 +305,15 @@ class ObjectPlane:
     def spill(self, size: int) -> int:
         """Move so many bytes of objects to disk, as far as there are; returns how many. Waits for the disk."""
         return 0 if self._store is None else self._store.spill(size)
+
+    def is_pinned(self, entry: ObjectEntry) -> bool:
+        """Whether something in this process views the value in shared memory."""
+        location = entry.payload.location if entry.payload is not None else None
+        return (
+            location is not None
+            and self._store is not None
+            and self._store.is_viewed(location.segment, location.offset)
+        )
 
     def on_trim(self, sender: bytes, message: control.TrimMemory) -> None:
         """Others on this node need memory."""

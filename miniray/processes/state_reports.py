@@ -197,7 +197,7 @@ class StateReports:
             entry.object_id,
             owner,
             size,
-            reference_type(entry),
+            reference_type(entry, self._core.objects.is_pinned(entry)),
             self._status(entry),
             getattr(entry.producer, "attempt", 0),
             entry.local,
@@ -225,10 +225,12 @@ def is_handle(object_id: bytes) -> bool:
     return object_id.startswith(b"\xff" * 8) and not object_id.startswith(b"\xff" * 20)
 
 
-def reference_type(entry: ObjectEntry) -> str:
-    """Why an object is held, in Ray's words."""
+def reference_type(entry: ObjectEntry, pinned: bool) -> str:
+    """Why an object is held, in Ray's words; `pinned`: something in this process views its value."""
     if is_handle(entry.object_id):
         return "ACTOR_HANDLE"
+    if pinned:
+        return "PINNED_IN_MEMORY"
     if entry.submitted:
         return "USED_BY_PENDING_TASK"
     if entry.local:

@@ -257,7 +257,7 @@ class TaskPlane:
         if refs:
             listed, named = list(args), dict(kwargs)
             for key, ref in refs:
-                self._core.objects._check_ref(ref)
+                self._core.objects._check_ref(ref, argument=True)
                 if isinstance(key, int):
                     listed[key] = None
                 else:

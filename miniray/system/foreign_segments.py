@@ -82,6 +82,11 @@ class ForeignSegments:
         known = self._known[name] = ForeignSegment(name, mapping, descriptor)
         return known, mapping
 
+    def is_viewed(self, name: str, offset: int) -> bool:
+        """Whether this process views the object at that place."""
+        known = self._known.get(name)
+        return known is not None and offset in known.views
+
     def let_go(self, known: ForeignSegment, offset: int) -> None:
         """An exporter of an object is gone."""
         count, size = known.views[offset]

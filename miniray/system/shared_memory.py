@@ -346,6 +346,14 @@ class SegmentStore:
             self._views[view.key] = view
         return memoryview(exporter).cast("B")[offset : offset + size].toreadonly()
 
+    def is_viewed(self, segment: str, offset: int) -> bool:
+        """Whether this process views the object at that place."""
+        if self._gone:
+            self.collect()
+        with self._lock:
+            own = self._own.get(segment)
+            return offset in own.views if own is not None else self._foreign.is_viewed(segment, offset)
+
     def _when_gone(self, view: _View) -> None:
         """The finaliser. No lock, no allocation to speak of, no code that could wait."""
         self._gone.append(view)

@@ -86,6 +86,14 @@ def test_each_way_to_hold_an_object_has_its_word(sites):
     del box
 
 
+def test_what_somebody_views_is_pinned_for_as_long(sites):
+    ref = miniray.put(np.ones(50_000))
+    view = miniray.get(ref)
+    assert "PINNED_IN_MEMORY" in line_of(ref)
+    del view
+    wait_for(lambda: "LOCAL_REFERENCE" in line_of(ref))
+
+
 def test_an_argument_of_a_pending_task_says_so(sites):
     keeper = Keeper.remote()
     argument, signal = miniray.put(1), Keeper.remote().keep.remote([])
