@@ -4,6 +4,7 @@ import os
 import re
 import signal
 
+import psutil
 import pytest
 
 from tests.faults.shared_head import Shared
@@ -173,4 +174,97 @@ def test_tables_in_a_place_of_their_own_outlive_the_session(idle, tmp_path):
     driver = idle.driver(WORK)
     assert driver.ask("kv._internal_kv_get('k')") == b"v"
     assert driver.ask("miniray.get(miniray.get_actor('c').add.remote())") == 1
+    driver.leave()
+
+
+def test_what_waits_for_a_worker_and_what_waits_for_others_goes_on(shared, tmp_path):
+    driver = shared.driver(
+        WORK
+        + """
+@miniray.remote
+def outer(path):
+    return miniray.get(slow.remote(path, 3)) + 1
+"""
+    )
+    marks = [tmp_path / f"running{number}" for number in range(4)]
+    driver.ask(f"kept.extend(slow.remote(path, 1) for path in {[str(mark) for mark in marks[:2]]})")
+    wait_for(lambda: all(mark.exists() for mark in marks[:2]))
+    driver.ask(f"kept.append(slow.remote({str(marks[2])!r}, 2))")  # no CPU is free
+    driver.ask(f"kept.append(outer.remote({str(marks[3])!r}))")
+    shared.kill()
+    marks[0].unlink()
+    assert driver.ask("miniray.get(kept[0])") == 1
+    shared.start()
+    wait_for(lambda: marks[2].exists() or marks[3].exists(), 20)
+    marks[1].unlink()
+    wait_for(lambda: marks[2].exists() and marks[3].exists(), 20)
+    shared.restart()
+    for mark in marks[2:]:
+        mark.unlink()
+    assert driver.ask("miniray.get(kept)") == [1, 1, 2, 4]
+    wait_for(lambda: driver.ask("miniray.available_resources().get('CPU')") == 2.0, 20)
+    driver.leave()
+
+
+def test_actors_made_while_there_is_no_head_are_made_by_the_next(shared):
+    driver = shared.driver(WORK)
+    shared.kill()
+    driver.ask("kept.append(Counter.options(num_cpus=0).remote())")
+    driver.ask("kept.append(kept[0].add.remote())")
+    driver.send("kept.append(Counter.options(name='named', get_if_exists=True).remote())")
+    shared.start()
+    driver.line()
+    assert driver.ask("miniray.get([kept[1], kept[2].add.remote(), kept[0].add.remote()])") == [1, 1, 2]
+    driver.ask("kept.clear()")
+    wait_for(lambda: driver.ask("miniray.util.list_named_actors()") == [], 20)
+    driver.leave()
+
+
+def test_large_objects_are_there_and_memory_is_accounted_for(shared):
+    driver = shared.driver(
+        WORK
+        + """
+@miniray.remote
+def large(size):
+    return bytes(size)
+"""
+    )
+    driver.ask("kept.append(large.remote(20_000_000))")
+    driver.ask("kept.append(miniray.put(b'x' * 20_000_000))")
+    assert driver.ask("miniray.wait(kept, num_returns=2)[1]") == []
+    shared.restart()
+    assert driver.ask("[len(value) for value in miniray.get(kept)]") == [20_000_000] * 2
+    assert driver.ask("[len(miniray.get(large.remote(10_000_000))) for _ in range(3)]") == [10_000_000] * 3
+    driver.leave()
+
+
+def test_workers_of_a_fork_server_that_is_dead_too_are_adopted(shared):
+    driver = shared.driver(WORK)
+    driver.ask("kept.append(Counter.options(num_cpus=0, name='c').remote())")
+    assert driver.ask("miniray.get(kept[0].add.remote())") == 1
+    info = shared.info()
+    (server,) = psutil.Process(info.pid).children()
+    server.kill()
+    wait_for(lambda: [child for child in psutil.Process(info.pid).children() if child.pid != server.pid], 20)
+    assert driver.ask("miniray.get([double.remote(n) for n in range(4)])") == [0, 2, 4, 6]
+    shared.restart()
+    assert driver.ask("miniray.get(kept[0].add.remote())") == 2
+    assert driver.ask("miniray.get([double.remote(n) for n in range(4)])") == [0, 2, 4, 6]
+    pid = driver.ask("miniray.get(kept[0].pid.remote())")
+    os.kill(pid, signal.SIGKILL)
+    assert "ActorDiedError" in driver.ask("miniray.get(kept[0].add.remote())")
+    driver.leave()
+
+
+def test_heads_that_die_while_they_begin_are_followed_by_others(shared):
+    driver = shared.driver(WORK)
+    driver.ask("kept.extend(Counter.options(num_cpus=0).remote() for _ in range(3))")
+    assert driver.ask("miniray.get([counter.add.remote() for counter in kept])") == [1, 1, 1]
+    shared.kill()
+    for _ in range(3):
+        shared.start()
+        shared.kill()
+    shared.start()
+    assert driver.ask("miniray.get([counter.add.remote() for counter in kept])") == [2, 2, 2]
+    assert driver.ask("miniray.get([double.remote(n) for n in range(4)])") == [0, 2, 4, 6]
     driver.leave()
