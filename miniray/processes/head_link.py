@@ -89,7 +89,7 @@ class HeadLink:
         deadline = time.monotonic() + self._reconnect_s
         pause = _SOON
         seen: tuple[int, int] = (0, 0)
-        while not self._closed.is_set() and time.monotonic() < deadline:
+        while not self._closed.is_set() and not core.head_lost and time.monotonic() < deadline:
             try:
                 status = os.stat(os.path.join(self._session_dir, "head.json"))
             except OSError:

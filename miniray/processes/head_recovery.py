@@ -30,8 +30,9 @@ from miniray.state_machines.table_prefix import TablePrefix
 if TYPE_CHECKING:
     from miniray.processes.head_shell import Head
 
-#: seconds that processes have to come back
-WITHIN = 10.0
+#: seconds that processes have to come back, and those that are stopped (Ctrl-Z, a debugger)
+WITHIN = 30.0
+WITHIN_IF_STOPPED = 2.0
 #: seconds between two looks at who is gone
 _LOOK = 0.05
 
@@ -169,6 +170,7 @@ class Recovery:
 
     def _refuse(self, sender: bytes, message: Rejoin) -> None:
         head = self._head
+        head.transport.release(sender)  # it was taken for dead
         if message.kind == "worker":
             head.post(sender, control.Exit("the head does not know this worker", force=True))
             return
@@ -192,17 +194,20 @@ class Recovery:
         head = self._head
         if not self.is_going_on or head.stopping:
             return
-        late = head.now >= self._until
+        over = head.now >= self._until
+        stopped_too = head.now >= self._until - WITHIN + WITHIN_IF_STOPPED
         for worker_id in list(self._awaited):
             member = head.members.get(worker_id)
             if member is None or member.dead:
                 self._awaited.discard(worker_id)
-            elif member.line is None and (late or (not member.is_child and not _exists(member.pid))):
+                continue
+            late = over or (stopped_too and _is_stopped(member.pid))
+            if member.line is None and (late or (not member.is_child and not _exists(member.pid))):
                 if late:
                     print(f"head: {member.kind} {member.pid} did not come back", file=sys.stderr, flush=True)
                     head.kill(member, "it did not come back to the new head in time")
                 head.settle(member)
-        if (not self._awaited and self._children is not None) or late:
+        if (not self._awaited and self._children is not None) or over:
             self._finish()
         else:
             head.call_at(head.now + _LOOK, self._look)
@@ -231,6 +236,15 @@ class Recovery:
                 head.leases.adopt_worker(member, blocked=told.blocked)
         self._told.clear()
         head.leases.changed()
+
+
+def _is_stopped(pid: int) -> bool:
+    import psutil  # only for those who do not come back soon
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
 
 
 def _exists(pid: int) -> bool:

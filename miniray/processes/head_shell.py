@@ -68,6 +68,8 @@ _KEPT_REPLIES = 128
 #: ... when requests may be sent again that an earlier head has answered
 _KEPT_AFTER_A_RESTART = 2000
 _KEPT_DEAD = 10_000
+#: seconds that the life line of somebody who was taken for dead stays open
+_FAREWELL = 5.0
 
 
 class Head:
@@ -493,6 +495,10 @@ class Head:
         member = self.members.get(worker_id)
         if member is None and worker_id not in self.dead:  # a driver that joins
             member = self.members[worker_id] = Member(worker_id, "driver", self.startup.node_id, time.time())
+        if member is None and self.startup.epoch > 1:
+            # Taken for dead. It is told so in answer to its `Rejoin`, which comes on another road.
+            self.call_at(self.now + _FAREWELL, line.close)
+            return
         if member is None or member.dead or member.line is not None:
             line.close()
             return

@@ -189,8 +189,11 @@ class ZmqTransport:
             self._held.setdefault(worker_id, [])
 
     def release(self, worker_id: bytes) -> list[Message]:
-        """The peer is back (at another address): what was meant for it meanwhile, which is not sent by this."""
+        """The peer is back (at another address, or from the dead): what was meant for it meanwhile, which is not sent
+        by this.
+        """
         with self._lock:
+            self._forgotten.discard(worker_id)
             return self._held.pop(worker_id, [])
 
     # -- receiving (by the leading thread only) -----------------------------------------------------------------------

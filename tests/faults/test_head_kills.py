@@ -17,7 +17,7 @@ from tests.waiting import wait_for
 KILLS = int(os.environ.get("MINIRAY_HEAD_KILLS", "4"))
 
 pytestmark = [
-    pytest.mark.timeout(60 + 10 * KILLS),
+    pytest.mark.timeout(120 + 20 * KILLS),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no session outlives its head without fork"),
 ]
 
