@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from miniray.messages.state import TaskRow
+from msgspec import convert
+
+from miniray.messages.state import EndedTasks, TaskRow
+from miniray.state_machines.task_rows import rows_of
 
 #: Ray's colours
 _COLOURS = {
@@ -22,16 +25,16 @@ _COLOURS = {
 _COLUMNS = TaskRow.__struct_fields__
 
 
-def chrome_trace(batches: Iterable[list[list[Any]]], node_ip: str) -> list[dict[str, Any]]:
+def chrome_trace(batches: Iterable[Any], node_ip: str) -> list[dict[str, Any]]:
     """Complete events ("X") of all tasks that ran.
 
     Args:
-        batches: lists of rows (`messages.state.TaskRow`), as the head keeps them.
+        batches: of ended tasks (`messages.state.EndedTasks`), as the head keeps them.
         node_ip: the machine.
     """
     trace: list[dict[str, Any]] = []
     for batch in batches:
-        for values in batch:
+        for values in rows_of(convert(batch, EndedTasks)):
             row = dict(zip(_COLUMNS, values, strict=True))
             if row["started"]:
                 trace += _events_of(row, node_ip)

@@ -6,6 +6,8 @@ batches; what is pending, queued or running is asked for when somebody wants to 
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Raw, Struct
 
 
@@ -37,9 +39,23 @@ class TaskRow(Struct, array_like=True, gc=False):
     title: str = ""  #: module and function, for the timeline
 
 
+class EndedTasks(Struct, array_like=True):
+    """Tasks that have ended in one process; part of `TaskEvents`. See `state_machines.task_rows`."""
+
+    node_id: bytes
+    worker_id: bytes
+    pid: int
+    #: task id, attempt, kind, name, job, parent, options, created, ended, duration, status, function id (or method),
+    #: (error type, text)
+    events: list[Any]
+    names: list[Any]  #: function, name, kind; and the name to be shown, that of the function, that for the timeline
+    settings: list[Any]  #: options, kind; and resources, runtime environment, placement group
+    failures: list[Any]  #: `TaskRow`s of tasks that no worker has answered
+
+
 class TaskEvents(Struct, array_like=True, tag=68):
-    """Any core worker to head: tasks that have ended since last time (`events` is a list of `count` `TaskRow`s, which
-    the head keeps as they are).
+    """Any core worker to head: tasks that have ended since last time. `events` is an `EndedTasks` with `count` of them,
+    which the head keeps as it is.
     """
 
     count: int

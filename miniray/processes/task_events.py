@@ -9,6 +9,7 @@ when the worker is idle, when `BATCH` have piled up, and when somebody asks (`st
 from __future__ import annotations
 
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,8 +17,9 @@ import msgspec
 from miniray import exceptions
 from miniray.messages import tasks
 from miniray.messages.control import WorkerDied
-from miniray.messages.state import TaskEvents, TaskRow
+from miniray.messages.state import EndedTasks, TaskEvents, TaskRow
 from miniray.messages.tasks import TaskExtras, TaskPush
+from miniray.state_machines.task_rows import FAILED
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 #: Events that are mailed at once.
 BATCH = 1000
 
-FINISHED, FAILED = "FINISHED", "FAILED"
+#: of an event: what its names and its settings depend on
+_NAME, _SETTING = itemgetter(11, 3, 2), itemgetter(6, 2)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
@@ -71,9 +74,13 @@ class TaskEventBuffer:
         self._core = core
         self._events: list[tuple[Any, ...]] = []
         self._failures: list[TaskRow] = []
+        self._functions: dict[Any, Any] = {}
 
     def executed(self, push: TaskPush, context: TaskContext, duration: float, status: int) -> None:
         """A task ran for `duration` seconds, until now. Only a tuple: names are looked up when it is mailed."""
+        key = push.function_id or push.method
+        if key not in self._functions:
+            self._functions[key] = context.function
         self._events.append(
             (
                 push.task_id,
@@ -87,7 +94,7 @@ class TaskEventBuffer:
                 time.time(),
                 duration,
                 status,
-                context.function,
+                key,
                 context.error,
             )
         )
@@ -137,62 +144,39 @@ class TaskEventBuffer:
         if not self._events and not self._failures:
             return
         events, self._events = self._events, []
-        rows, self._failures = self._failures, []
+        failures, self._failures = self._failures, []
         if self._core.closed or self._core.head_lost:
             return
-        for event in events:
-            try:
-                rows.append(self._row(*event))
-            except Exception:  # a function whose attributes raise: user code
-                continue
-        self._core.post(self._core.head, TaskEvents(len(rows), msgspec.Raw(_encode(rows))), True)
-
-    def _row(
-        self,
-        task_id: bytes,
-        attempt: int,
-        kind: int,
-        name: str,
-        job_id: bytes,
-        parent: bytes,
-        options: bytes,
-        created: float,
-        ended: float,
-        duration: float,
-        status: int,
-        function: Any,
-        error: tuple[str, str] | None,
-    ) -> TaskRow:
+        functions = self._functions
+        self._functions = {}
         core = self._core
-        extras = extras_of(options)
-        started = ended - duration
-        error_type, text = error if error is not None else ("", "")
-        if kind == tasks.NORMAL_TASK:
-            resources = extras.resources
-        else:
-            resources = core.actor.resources
-        return TaskRow(
-            task_id,
-            attempt,
-            FAILED if status == tasks.FAILED else FINISHED,  # FINISHED also when it was interrupted, as in Ray
-            kind,
-            display_name(core, kind, name),
-            function_name(kind, name, function),
-            job_id,
-            parent,
-            created or started,
-            started,
-            ended,
+        batch = EndedTasks(
             core.node_id,
             core.worker_id,
             core.pid,
-            error_type if status == tasks.FAILED else "",
-            text if status == tasks.FAILED else "",
-            resources,
-            core.runtime_env,
-            extras.placement_group_id,
-            _title(kind, name, function),
+            events,
+            [
+                [key, name, kind, *_names(core, kind, name, functions.get(key))]
+                for key, name, kind in set(map(_NAME, events))
+            ],
+            [[options, kind, *_settings(core, kind, options)] for options, kind in set(map(_SETTING, events))],
+            failures,
         )
+        core.post(core.head, TaskEvents(len(events) + len(failures), msgspec.Raw(_encode(batch))), True)
+
+
+def _names(core: CoreWorker, kind: int, name: str, function: Any) -> tuple[str, str, str]:
+    try:
+        return display_name(core, kind, name), function_name(kind, name, function), _title(kind, name, function)
+    except Exception:  # a function whose attributes raise: user code
+        return name, name, name
+
+
+def _settings(core: CoreWorker, kind: int, options: bytes) -> tuple[dict[str, int] | None, str, bytes]:
+    extras = extras_of(options)
+    if kind == tasks.NORMAL_TASK or core.actor is None:
+        return extras.resources, core.runtime_env, extras.placement_group_id
+    return core.actor.resources, core.runtime_env, extras.placement_group_id
 
 
 def display_name(core: CoreWorker, kind: int, name: str) -> str:

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec import convert
 
 import miniray
 from miniray.api import _query
-from miniray.messages.state import ObjectRow, TaskRow
+from miniray.messages.state import EndedTasks, ObjectRow, TaskRow
+from miniray.state_machines.task_rows import rows_of
 from tests.waiting import wait_for
 
 
@@ -24,7 +26,8 @@ def reported(what: str, row: Any) -> list[Any]:
 
 
 def ended() -> list[TaskRow]:
-    return [TaskRow(*values) for batch in _query("task_reports")["events"] for values in batch]
+    batches = [convert(batch, EndedTasks) for batch in _query("task_reports")["events"]]
+    return [TaskRow(*values) for batch in batches for values in rows_of(batch)]
 
 
 def states_of(name: str) -> set[str]:

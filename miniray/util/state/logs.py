@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from miniray.util.state.exception import RayStateApiException
 from miniray.util.state.options import DEFAULT_RPC_TIMEOUT, GetLogOptions
 from miniray.util.state.source import Source
-from miniray.util.state.tables import merge_tasks
+from miniray.util.state.tables import merge_answer
 
 _CHUNK = 64 * 1024
 _ANSI = re.compile(r"\x1b[^m]*m")
@@ -173,7 +173,7 @@ def _pid_of_actor(source: Source, actor_id: str, timeout: float) -> int:
 
 def _worker_of_task(source: Source, options: GetLogOptions) -> str:
     answer = source.query("task_reports", options.timeout)
-    merged = merge_tasks([*answer["events"], *(rows for _, rows, _ in answer["reports"])])
+    merged, _ = merge_answer(answer)
     for (task_id, attempt), values in merged.items():
         if task_id.hex() == options.task_id and attempt == options.attempt_number:
             worker_id: bytes = values[12]

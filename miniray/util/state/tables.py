@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from miniray.messages.state import ObjectRow, TaskRow
+from msgspec import convert
+
+from miniray.messages.state import EndedTasks, ObjectRow, TaskRow
 from miniray.state_machines.resources import from_units
+from miniray.state_machines.task_rows import rows_of
 from miniray.util.state.options import RAY_MAX_LIMIT_FROM_DATA_SOURCE, StateResource
 from miniray.util.state.source import Source
 
@@ -55,17 +58,22 @@ def read(source: Source, resource: StateResource, *, detail: bool, most: int | N
 def _tasks(source: Source, detail: bool, most: int | None, timeout: float) -> Table:
     limit = None if most is None else RAY_MAX_LIMIT_FROM_DATA_SOURCE
     answer = source.query("task_reports", timeout, events=limit)
-    merged = merge_tasks([*answer["events"], *(rows for _, rows, _ in answer["reports"])])
+    merged, told = merge_answer(answer)
     log_files = {}
     if detail:
         log_files = {row["worker_id"]: row["log_files"] for row in source.query("worker_states", timeout)}
-    told = sum(len(batch) for batch in answer["events"])
     shown = sum(len(rows) for _, rows, _ in answer["reports"])
     pending = sum(total for _, _, total in answer["reports"])
     total = len(merged) + answer["dropped"] + answer["kept"] - told + max(0, pending - shown)
     found = len(merged) if limit is None else min(limit, len(merged))
     keys = sorted(merged)[:most]
     return Table([task_row(merged[key], detail, log_files) for key in keys], total, found, _warning_of(answer))
+
+
+def merge_answer(answer: dict[str, Any]) -> tuple[dict[tuple[bytes, int], list[Any]], int]:
+    """What the head and the processes say of tasks, a row for each attempt; and how many lines of the log that was."""
+    ended = [rows_of(convert(batch, EndedTasks)) for batch in answer["events"]]
+    return merge_tasks([*ended, *(rows for _, rows, _ in answer["reports"])]), sum(map(len, ended))
 
 
 def merge_tasks(batches: Iterable[list[list[Any]]]) -> dict[tuple[bytes, int], list[Any]]:
