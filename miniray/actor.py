@@ -144,6 +144,17 @@ class ActorMethod:
     def __dir__(self) -> list[str]:
         return ["bind", "options", "remote"]
 
+    @property
+    def _num_returns(self) -> Any:
+        """How many refs a call returns, as libraries ask a method of Ray."""
+        info = self._method.info
+        default = info.num_returns if info.num_returns is not None else "streaming" if info.is_generator else 1
+        return (self._options or {}).get("num_returns", default)
+
+    @property
+    def _method_name(self) -> str:
+        return self._method.info.name
+
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: num_returns, name, concurrency_group, max_task_retries,
         retry_exceptions, ...
