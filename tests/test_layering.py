@@ -35,7 +35,7 @@ ROW_OF = {
     API: " api actor init_context remote_function runtime_context cluster_utils job_config runtime_env ray_engine"
     " actor_descriptor generators language chrome_trace types client_builder cross_language dag scheduling_options",
     TOOLS: "__main__ _common _private _raylet cli cloudpickle compat dashboard"
-    " experimental internal job_submission pytest_plugin services testing util worker",
+    " experimental internal job_submission microbenchmark pytest_plugin services testing util worker",
 }
 ROWS = {name: row for row, names in ROW_OF.items() for name in ([""] if row == API else []) + names.split()}
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from miniray.cli import logs, memory, run, start, state, status, stop, timeline
+from miniray.cli import logs, memory, microbenchmark, run, start, state, status, stop, timeline
 from miniray.version import __version__
 
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="miniray", description="The Ray Core API in pure Python, on one machine.")
     parser.add_argument("--version", action="version", version=f"miniray, version {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (start, stop, status, state, memory, timeline, logs, run):
+    for command in (start, stop, status, state, memory, timeline, logs, run, microbenchmark):
         command.add_command(commands)
     given = parser.parse_args(arguments)
     try:
