@@ -406,9 +406,9 @@ class Executor:
         with core.lock:
             if self._output.dirty:
                 self._output.relay(push.name)
-            if push.ref_arguments or (push.arguments is not None and push.arguments.contained):
-                self.runner.note_kept(owner, push, reply)
-            core.post(owner, reply, not self.queue)
+            keeps_refs = push.ref_arguments or (push.arguments is not None and push.arguments.contained)
+            if not (keeps_refs and self.runner.note_kept(owner, push, reply)):
+                core.post(owner, reply, not self.queue)
             if self.actor is not None:
                 self.actor.check_finished()
             if reply.worker_exiting:

@@ -274,10 +274,12 @@ class TaskRunner:
 
     # -- refs that stay --------------------------------------------------------------------------------------------
 
-    def note_kept(self, owner: Address, push: TaskPush, reply: TaskReply) -> None:
+    def note_kept(self, owner: Address, push: TaskPush, reply: TaskReply) -> bool:
         """Which refs from the arguments are still held here: register them, and tell the owner what to keep pinned.
 
-        Under the lock, just before the reply is mailed.
+        Under the lock, just before the reply is mailed. The creation of an actor was pushed by the head, which pins
+        nothing; the actor's owner lets go of the arguments when it hears that the actor is alive. So that reply leaves
+        only when all are registered: then this returns True, and nothing is to be mailed.
         """
         contained: list[Handover] = []
         if push.arguments is not None and push.arguments.contained:
@@ -286,7 +288,7 @@ class TaskRunner:
             if argument.payload.contained:
                 contained += argument.payload.contained
         if not contained:
-            return
+            return False
         core = self._core
         core.objects.drain()
         counter = core.objects.counter
@@ -298,9 +300,13 @@ class TaskRunner:
         if held:
             counter.registered_with(held.values(), owner.worker_id)
             others = [entry for entry in held.values() if not entry.registered]
+            if others and push.kind == tasks.ACTOR_CREATION_TASK:
+                counter.register(others, None, (owner, reply))
+                return True
             if others:
                 reply.kept = [entry.object_id for entry in others]
                 counter.register(others, None, (owner, tasks.ReleasePins(push.task_id)))
+        return False
 
     def on_acknowledge(self, sender: bytes, message: tasks.AcknowledgeReplies) -> None:
         """The caller has registered the refs inside our returns."""

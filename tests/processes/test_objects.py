@@ -178,6 +178,27 @@ def test_a_borrowed_ref_that_a_worker_keeps_is_alive_until_it_is_dropped(session
     wait_for(lambda: in_use() < 32 * MEGABYTE, 10, lambda: f"{in_use()} bytes of {store_files()}")
 
 
+def test_an_actor_keeps_the_refs_and_handles_of_its_constructor_when_its_creator_drops_them(session):
+    @miniray.remote(num_cpus=0)
+    class Held:
+        def answer(self):
+            return 1
+
+    @miniray.remote(num_cpus=0)
+    class Holds:
+        def __init__(self, inside):
+            self.inside = inside
+
+        def answers(self):
+            handle, ref = self.inside
+            return [miniray.get(handle.answer.remote()), miniray.get(ref)]
+
+    for number in range(5):
+        holder = Holds.remote([Held.remote(), miniray.put(number)])
+        gc.collect()
+        assert miniray.get(holder.answers.remote()) == [1, number]
+
+
 def test_a_ref_whose_only_copy_is_in_a_put_object_lives_as_long_as_that(session):
     boxed = miniray.put([miniray.put(np.full(MEGABYTE, 9, np.uint8))])
     gc.collect()
