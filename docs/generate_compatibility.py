@@ -71,8 +71,6 @@ REASONS = {
 #: Whole modules that are absent.
 ABSENT_MODULES: dict[str, str] = {
     "util.accelerators": "not built yet",
-    "util.actor_group": "not built yet",
-    "util.iter": "not built yet",
 }
 #: (module, name) -> how it differs, where signatures do not show it.
 NOTES = {

@@ -9,6 +9,8 @@ import warnings
 class RayDeprecationWarning(DeprecationWarning):
     """Something that a later Ray may not have. Unlike other deprecation warnings it is shown by default."""
 
+    __module__ = "miniray.util.annotations"  # where Ray has it, and where it is found as well
+
 
 if not sys.warnoptions:
     warnings.simplefilter("module", RayDeprecationWarning)

@@ -87,7 +87,8 @@ class JobConfig:
             runtime_env=get("runtime_env"),
             metadata=get("metadata"),
             ray_namespace=get("ray_namespace"),
-            default_actor_lifetime=get("default_actor_lifetime", "non_detached"),
+            # What is neither is the default, as in Ray.
+            default_actor_lifetime="detached" if get("default_actor_lifetime") == "detached" else "non_detached",
             _client_job=get("client_job", False),
             _py_driver_sys_path=get("py_driver_sys_path"),
         )

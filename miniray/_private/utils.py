@@ -202,12 +202,10 @@ def get_runtime_env_info(runtime_env: Any, *, is_job_runtime_env: bool = False, 
 
 
 def parse_runtime_env_for_task_or_actor(runtime_env: Any) -> Any:
-    """A dictionary as a `RuntimeEnv`; None stays None."""
-    from miniray.runtime_env import RuntimeEnv
+    """A dictionary as a `RuntimeEnv`, as the options of tasks and actors take it; None stays None."""
+    from miniray.runtime_env.inheritance import own_environment
 
-    if runtime_env is None or isinstance(runtime_env, RuntimeEnv):
-        return runtime_env
-    return RuntimeEnv(**runtime_env)
+    return None if runtime_env is None else own_environment(runtime_env)
 
 
 def set_sigterm_handler(sigterm_handler: Callable[..., Any]) -> None:

@@ -85,6 +85,7 @@ class EnvironmentRequest(Struct, omit_defaults=True):
     runtime_env: str  #: JSON
     session_dir: str
     cache_dir: str  #: where virtual environments are kept over sessions
+    as_ray: bool = False  #: a plugin's ``import ray`` is to give miniray
 
 
 class EnvironmentPlan(Struct, omit_defaults=True):

@@ -95,7 +95,8 @@ class Environments:
         with theirs:
             command = python_command("miniray.runtime_env.setup_process", "main")
             pid = spawn(command, {3: theirs.fileno()}, log, log)
-        request = EnvironmentRequest(runtime_env, head.config.session_dir, environment_cache.directory())
+        as_ray = any(job["config"].get("as_ray") for job in head.gcs.jobs.values() if not job["is_dead"])
+        request = EnvironmentRequest(runtime_env, head.config.session_dir, environment_cache.directory(), as_ray)
         ours.sendall(msgspec.json.encode(request) + b"\n")
         ours.setblocking(False)
         work = self._at_work[runtime_env] = _SetUp(ours, pid, log)

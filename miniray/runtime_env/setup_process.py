@@ -41,6 +41,10 @@ def main() -> None:
             return
         data += chunk
     request = msgspec.json.decode(data, type=EnvironmentRequest)
+    if request.as_ray:
+        from miniray.system import import_alias  # only where `ray` is to mean miniray
+
+        import_alias.install()
     threading.Thread(target=_end_with_head, args=(connection,), daemon=True).start()
     try:
         plan, cached = set_up(request)

@@ -342,11 +342,20 @@ def run_child(request: SpawnProcess) -> None:
 
 
 def expanded(variables: dict[str, str]) -> dict[str, str]:
-    """Environment variables with what ``$NAME`` and ``${NAME}`` in them stand for now; "" for what is not set."""
-    return {
-        name: _REFERENCE.sub(lambda found: os.environ.get(found[1] or found[2], ""), value) if "$" in value else value
-        for name, value in variables.items()
-    }
+    """Environment variables, one after the other, with what ``${NAME}`` and ``$NAME`` in them stand for then.
+
+    As in Ray, what is not set is "" in braces, and stays as it stands without.
+    """
+    result: dict[str, str] = {}
+
+    def value_of(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        missing = found[0] if found[1] else ""
+        return result.get(name, os.environ.get(name, missing))
+
+    for name, value in variables.items():
+        result[name] = _REFERENCE.sub(value_of, value) if "$" in value else value
+    return result
 
 
 def redirect_output(out: str, err: str) -> None:

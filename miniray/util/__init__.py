@@ -2,6 +2,7 @@
 asked for.
 """
 
+# Not `from __future__ import annotations`: that name is a module of this package.
 import sys
 from importlib import import_module
 from types import ModuleType

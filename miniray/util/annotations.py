@@ -1,21 +1,28 @@
-"""The decorators with which Ray marks what is public, under development or deprecated: marks, and no more.
+"""Marks for functions and classes: public, for developers, deprecated. They say so in the docstring, and can be asked.
 
-As https://docs.ray.io/en/latest/_modules/ray/util/annotations.html
+Source: https://docs.ray.io/en/latest/ray-contribute/stability.html
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import warnings
-from collections.abc import Callable
 from enum import Enum
-from functools import wraps
 from typing import Any
+
+from miniray.deprecation import RayDeprecationWarning as RayDeprecationWarning
 
 __all__ = ["AnnotationType", "Deprecated", "DeveloperAPI", "PublicAPI", "RayDeprecationWarning"]
 
+_DEPRECATED = "This API is deprecated and may be removed in future Ray releases."
+_SUPPRESS = (
+    f'{_DEPRECATED} You could suppress this warning by setting env variable PYTHONWARNINGS="ignore::DeprecationWarning"'
+)
+
 
 class AnnotationType(Enum):
-    """What a mark says."""
+    """The kinds of marks."""
 
     PUBLIC_API = "PublicAPI"
     DEVELOPER_API = "DeveloperAPI"
@@ -23,96 +30,128 @@ class AnnotationType(Enum):
     UNKNOWN = "Unknown"
 
 
-class RayDeprecationWarning(DeprecationWarning):
-    """Something will be gone in a later version. Shown by default, unlike other DeprecationWarnings."""
-
-
-warnings.filterwarnings("once", category=RayDeprecationWarning)
-
-
 def PublicAPI(*args: Any, **kwargs: Any) -> Any:
-    """Mark as public: ``@PublicAPI`` or ``@PublicAPI(stability="beta")``.
+    """Mark what is for users.
 
     Args:
-        stability: "stable", "beta" or "alpha".
-        api_group: a heading for the documentation.
+        *args: the function or class, when used without parentheses.
+        **kwargs: stability ("alpha", "beta" or "stable"), api_group (a name).
+
+    Raises:
+        AssertionError: an unknown stability.
     """
-    if len(args) == 1 and not kwargs and callable(args[0]):
+    if _is_bare(args, kwargs):
         return PublicAPI(stability="stable", api_group="Others")(args[0])
     stability = kwargs.get("stability", "stable")
-    assert stability in ("stable", "beta", "alpha"), stability
+    assert stability in ("alpha", "beta", "stable"), stability
 
-    def wrap(obj: Any) -> Any:
+    def wrap(target: Any) -> Any:
         if stability != "stable":
-            text = f"This API is in {stability} and may change before becoming stable."
-            _append(obj, f"**PublicAPI ({stability}):** {text}")
-        return _mark(obj, AnnotationType.PUBLIC_API, kwargs.get("api_group", "Others"))
+            text = f"**PublicAPI ({stability}):** This API is in {stability} and may change before becoming stable."
+            _append_doc(target, message=text)
+        _mark_annotated(target, type=AnnotationType.PUBLIC_API, api_group=kwargs.get("api_group", "Others"))
+        return target
 
     return wrap
 
 
 def DeveloperAPI(*args: Any, **kwargs: Any) -> Any:
-    """Mark as meant for developers of libraries."""
-    if len(args) == 1 and not kwargs and callable(args[0]):
+    """Mark what is for those who build on Ray.
+
+    Args:
+        *args: the function or class, when used without parentheses.
+        **kwargs: without effect.
+    """
+    if _is_bare(args, kwargs):
         return DeveloperAPI()(args[0])
 
-    def wrap(obj: Any) -> Any:
-        _append(obj, "**DeveloperAPI:** This API may change across minor Ray releases.")
-        return _mark(obj, AnnotationType.DEVELOPER_API, "Others")
+    def wrap(target: Any) -> Any:
+        _append_doc(target, message="**DeveloperAPI:** This API may change across minor Ray releases.")
+        _mark_annotated(target, type=AnnotationType.DEVELOPER_API)
+        return target
 
     return wrap
 
 
 def Deprecated(*args: Any, **kwargs: Any) -> Any:
-    """Mark as deprecated: ``@Deprecated`` or ``@Deprecated(message="Use g instead.", warning=True)``.
+    """Mark what may go.
 
     Args:
-        message: what to do instead.
-        warning: also warn when it is used.
+        *args: the function or class, when used without parentheses.
+        **kwargs: message (what to use), warning (True: whoever uses it is warned).
+
+    Raises:
+        ValueError: other keyword arguments.
     """
-    if len(args) == 1 and not kwargs and callable(args[0]):
+    if _is_bare(args, kwargs):
         return Deprecated()(args[0])
-    unknown = sorted(set(kwargs) - {"message", "warning"})
-    if unknown:
-        raise ValueError(f"Unknown kwargs: {unknown}")
-    message = kwargs.get("message", "**DEPRECATED**: This API is deprecated and may be removed in future Ray releases.")
+    message = kwargs.pop("message", "")
+    warning = kwargs.pop("warning", False)
+    if kwargs:
+        raise ValueError(f"Unknown kwargs: {kwargs.keys()}")
+    text = f"**DEPRECATED**: {_DEPRECATED}" + (f"\n{message}" if message else "")
 
-    def wrap(obj: Any) -> Any:
-        _append(obj, message)
-        _mark(obj, AnnotationType.DEPRECATED, "Others")
-        return _warning(obj, message) if kwargs.get("warning") else obj
+    def inner(target: Any) -> Any:
+        _append_doc(target, message=text, directive="warning")
+        _mark_annotated(target, type=AnnotationType.DEPRECATED)
+        return _warning(target, f"{_SUPPRESS}\n{message}" if message else _SUPPRESS) if warning else target
 
-    return wrap
+    return inner
 
 
-def _warning(obj: Any, message: str) -> Any:
-    target: Callable[..., Any] = getattr(obj, "__init__") if isinstance(obj, type) else obj  # noqa: B009
-    text = f"{obj.__name__} will be deprecated in a future version. {message}"
+def _is_bare(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return len(args) == 1 and not kwargs and callable(args[0])
 
-    @wraps(target)
+
+def _warning(target: Any, text: str) -> Any:
+    if inspect.isclass(target):
+        constructor = target.__init__
+
+        @functools.wraps(constructor)
+        def init(*args: Any, **kwargs: Any) -> None:
+            warnings.warn(text, RayDeprecationWarning, stacklevel=2)
+            constructor(*args, **kwargs)
+
+        target.__init__ = init  # type: ignore[method-assign]
+        return target
+
+    @functools.wraps(target)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         warnings.warn(text, RayDeprecationWarning, stacklevel=2)
         return target(*args, **kwargs)
 
-    if isinstance(obj, type):
-        obj.__init__ = wrapper  # type: ignore[misc]
-        return obj
     return wrapper
 
 
-def _append(obj: Any, text: str) -> None:
-    doc = (obj.__doc__ or "").rstrip()
+def _append_doc(target: Any, *, message: str, directive: str | None = None) -> None:
+    """Put a paragraph, or a directive of Sphinx, at the end of a docstring, as far to the right as that is."""
+    doc = (target.__doc__ or "").rstrip()
+    indent = " " * _get_indent(doc)
+    inner = indent + ("    " if directive else "")
+    lines = "\n".join(inner + line for line in message.split("\n"))
+    opening = f"{indent}.. {directive}::\n\n" if directive else ""
     try:
-        obj.__doc__ = f"{doc}\n\n{text}\n" if doc else f"{text}\n"
+        target.__doc__ = f"{doc}\n\n{opening}{lines}\n{indent}"
     except AttributeError:
         pass  # a built-in
 
 
-def _mark(obj: Any, kind: AnnotationType, group: str) -> Any:
-    try:
-        obj._annotated = getattr(obj, "__name__", None)
-        obj._annotated_type = kind
-        obj._annotated_api_group = group
-    except (AttributeError, TypeError):
-        pass  # what takes no attributes goes unmarked
-    return obj
+def _mark_annotated(target: Any, type: AnnotationType = AnnotationType.UNKNOWN, api_group: str = "Others") -> None:
+    if hasattr(target, "__name__"):
+        try:
+            target._annotated = target.__name__
+            target._annotated_type = type
+            target._annotated_api_group = api_group
+        except (AttributeError, TypeError):
+            pass  # what takes no attributes goes unmarked
+
+
+def _is_annotated(target: Any) -> bool:
+    """Whether it carries a mark of its own; what it has from a base class is none."""
+    return hasattr(target, "_annotated") and target._annotated == target.__name__
+
+
+def _get_indent(docstring: str) -> int:
+    """How far the second and the following lines of a docstring are to the right."""
+    lines = [line for line in docstring.split("\n")[1:] if line.strip()]
+    return len(lines[0]) - len(lines[0].lstrip()) if lines else 0

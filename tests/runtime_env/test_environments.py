@@ -15,7 +15,7 @@ import pytest
 
 import miniray
 from miniray.exceptions import RuntimeEnvSetupError
-from tests.runtime_env.wheels import make_wheel
+from tests.differential.wheels import make_wheel
 from tests.waiting import wait_for
 
 TIMEOUT = 60

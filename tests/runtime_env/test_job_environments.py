@@ -12,7 +12,7 @@ import pytest
 import miniray
 from miniray.exceptions import ActorDiedError, RuntimeEnvSetupError, WorkerCrashedError
 from miniray.job_config import JobConfig
-from tests.runtime_env.wheels import make_wheel
+from tests.differential.wheels import make_wheel
 from tests.waiting import wait_for
 
 TIMEOUT = 60
