@@ -29,6 +29,7 @@ class Topic(str, Enum):
     NODE_CHANGED = "node_changed"
     WORKER_CHANGED = "worker_changed"
     JOB_CHANGED = "job_changed"
+    TASK_ENDED = "task_ended"
 
     def __str__(self) -> str:
         return str(self.value)

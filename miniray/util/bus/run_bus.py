@@ -23,7 +23,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from miniray.state_machines.consumer_group import ConsumerGroup
@@ -227,7 +226,7 @@ class RunBus:
             self._numbers[stream] = seq_id
         if seq_id == event.seq_id and ts_iso:
             return event
-        return replace(event, seq_id=seq_id, ts_iso=ts_iso or now_iso())
+        return TelemetryEvent(event.topic, event.run_id, event.agent_id, seq_id, ts_iso or now_iso(), event.payload)
 
     def _deliver(self, batch: list[Logged], now: float) -> None:
         by_topic: dict[str, list[Logged]] = {}

@@ -1,4 +1,6 @@
-"""What the tables of a session say, as events on a bus: actors, nodes, workers and jobs that come, change and go."""
+"""What the tables of a session say, as events on a bus: actors, nodes, workers and jobs that come, change and go, and
+tasks that have ended.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import convert
 
+from miniray.exceptions import RayError
+from miniray.messages.control import Query
+from miniray.messages.state import EndedTasks
 from miniray.processes import current
 from miniray.state_machines.table_prefix import TablePubsub
+from miniray.state_machines.task_rows import rows_of
 from miniray.util.bus.events import TelemetryEvent, Topic
+from miniray.util.state.tables import task_row
 
 if TYPE_CHECKING:
     from miniray.messages.control import Published
@@ -25,7 +33,7 @@ _TOPICS = {
 _decode = msgspec.msgpack.decode
 
 
-def forward_session_events(bus: Any) -> Callable[[], None]:
+def forward_session_events(bus: Any, *, tasks_every: float | None = None) -> Callable[[], None]:
     """Publish what happens in this process's session on a bus, from now on.
 
     The run of these events is the session's name, their agent the id of the row, their number that of the channel; the
@@ -33,6 +41,8 @@ def forward_session_events(bus: Any) -> Callable[[], None]:
 
     Args:
         bus: a `RunBus` or a `SharedBus`.
+        tasks_every: seconds between two questions which tasks have ended (`Topic.TASK_ENDED`), because nobody tells
+            it unasked; None: never.
 
     Returns:
         What ends it.
@@ -62,16 +72,59 @@ def forward_session_events(bus: Any) -> Callable[[], None]:
                 TelemetryEvent(_TOPICS[TablePubsub(message.channel)], run_id, agent_id, numbers[agent_id], "", row)
             )
 
+    def ask_for_tasks(interval: float, seen: int) -> None:
+        while not ended.wait(interval):
+            seen = _publish_tasks(core, bus, run_id, seen)
+
     def end() -> None:
         ended.set()
         arrived.put(None)
-        thread.join()
+        for thread in threads:
+            thread.join()
 
     for channel in _TOPICS:
         core.head_client.subscribe(channel, None, put)
-    thread = threading.Thread(target=publish, name="miniray-bus-session", daemon=True)
-    thread.start()
+    threads = [threading.Thread(target=publish, name="miniray-bus-session", daemon=True)]
+    if tasks_every is not None:
+        threads.append(
+            threading.Thread(
+                target=ask_for_tasks, args=(tasks_every, _ended_so_far(core)), name="miniray-bus-tasks", daemon=True
+            )
+        )
+    for thread in threads:
+        thread.start()
     return end
+
+
+def _ask(core: Any, most: int) -> dict[str, Any]:
+    arguments = {"events": most, "limit": 0}
+    answer: dict[str, Any] = core.head_client.request(lambda number: Query(number, "task_reports", arguments))
+    return answer
+
+
+def _ended_so_far(core: Any) -> int:
+    answer = _ask(core, 0)
+    return int(answer["kept"] + answer["dropped"])
+
+
+def _publish_tasks(core: Any, bus: Any, run_id: str, seen: int) -> int:
+    """Publish the tasks that have ended since `seen` of them had; how many have now."""
+    try:
+        new = _ended_so_far(core) - seen
+        if new <= 0:
+            return seen
+        answer = _ask(core, new)
+    except RayError:  # the session is gone
+        return seen
+    rows = [row for batch in answer["events"] for row in rows_of(convert(batch, EndedTasks))]
+    total = int(answer["kept"] + answer["dropped"])
+    first = max(seen, total - len(rows))
+    events = [
+        TelemetryEvent(Topic.TASK_ENDED, run_id, "tasks", first + index, "", task_row(row, False, {}))
+        for index, row in enumerate(rows[len(rows) - (total - first) :], 1)
+    ]
+    bus.publish_many(events)
+    return total
 
 
 def _plain(value: Any) -> Any:

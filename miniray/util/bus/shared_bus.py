@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import miniray
-from miniray.exceptions import RayError
-from miniray.state_machines.subscription import Heartbeat
+from miniray.exceptions import ActorUnavailableError, RayError
+from miniray.state_machines.subscription import SPILL, Heartbeat
 from miniray.util.bus.bus_queue import BusQueue
 from miniray.util.bus.event_log import Logged
 from miniray.util.bus.events import Stream, TelemetryEvent, TopicName, topic_name, topic_of
@@ -31,6 +31,8 @@ _CONSUMERS = 200
 #: seconds that a fetch waits at the hub
 _FETCH = 2.0
 _BATCH = 500
+#: seconds between two tries while the hub is made again
+_AGAIN = 0.05
 #: events that a publisher holds back, at most, while the hub does not answer
 _HELD_BACK = 100_000
 
@@ -203,19 +205,35 @@ class SharedBus:
         found: queue.Queue[TelemetryEvent] = queue.Queue(min(max_queue, _BATCH))
         stopped = self._fetchers[name, consumer_id] = threading.Event()
         threading.Thread(
-            target=self._fetch, args=(name, consumer_id, found, stopped), name="miniray-bus-fetch", daemon=True
+            target=self._fetch,
+            args=(name, consumer_id, max_queue, settings, found, stopped),
+            name="miniray-bus-fetch",
+            daemon=True,
         ).start()
         return found
 
-    def _fetch(self, topic: str, consumer: str, found: queue.Queue[TelemetryEvent], stopped: threading.Event) -> None:
+    def _fetch(
+        self,
+        topic: str,
+        consumer: str,
+        max_queue: int,
+        settings: dict[str, Any],
+        found: queue.Queue[TelemetryEvent],
+        stopped: threading.Event,
+    ) -> None:
         while not stopped.is_set():
             try:
                 events = miniray.get(self._hub.fetch.remote(topic, consumer, _BATCH, _FETCH))
+                if events is None and not stopped.is_set():  # a new hub, which does not know us
+                    miniray.get(self._hub.subscribe.remote(topic, consumer, max_queue, settings))
+            except ActorUnavailableError:
+                stopped.wait(_AGAIN)
+                continue
             except (RayError, ValueError):
-                return  # the hub or the session is gone
-            if events is None:
-                return
-            for _, event in events:
+                return  # the bus was destroyed, or the session is gone
+            for offset, event in events or ():
+                if settings.get("since") is not None or settings.get("policy") == SPILL:
+                    settings["since"] = offset  # a new hub goes on from there
                 while not stopped.is_set():
                     try:
                         found.put(event, timeout=0.1)

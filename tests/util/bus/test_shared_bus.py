@@ -139,3 +139,45 @@ def test_the_sessions_own_events_come_over_the_same_bus() -> None:
                 states.append(event.payload["state"])
         assert states[-2:] == ["ALIVE", "DEAD"]
         end()
+
+
+def test_tasks_that_have_ended_come_over_the_same_bus_each_once() -> None:
+    @miniray.remote
+    def ends(number: int) -> int:
+        return number
+
+    miniray.get(ends.remote(0))
+    with RunBus() as bus:
+        found = bus.subscribe(Topic.TASK_ENDED, "watch")
+        end = forward_session_events(bus, tasks_every=0.02)
+        miniray.get(ends.options(name="first").remote(1))
+        events = take(found, 1)
+        while events[-1].payload["name"] != "first":
+            events += take(found, 1)
+        miniray.get([ends.options(name=f"other {number}").remote(number) for number in range(5)])
+        events += take(found, 5)
+        assert [event.payload["name"] for event in events].count("first") == 1
+        assert {event.payload["name"] for event in events[-5:]} == {f"other {number}" for number in range(5)}
+        numbers = [event.seq_id for event in events]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        end()
+
+
+def test_a_subscriber_finds_the_hub_again_that_was_killed(bus: SharedBus) -> None:
+    found = bus.subscribe(None, "here")
+    bus.publish(step())
+    assert take(found, 1)[0].seq_id == 1
+    assert bus.flush()
+    miniray.kill(bus._hub, no_restart=False)
+    numbers: list[int] = []
+
+    def heard() -> bool:
+        bus.publish(step())
+        try:
+            numbers.append(found.get(timeout=0.2).seq_id)
+        except queue.Empty:
+            return False
+        return True
+
+    wait_for(heard)
+    assert numbers[0] > 1
