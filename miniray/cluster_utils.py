@@ -17,6 +17,7 @@ from typing import Any
 from miniray import api, init_options
 from miniray.messages.control import AddNode, RemoveNode
 from miniray.messages.startup import HeadConfig
+from miniray.processes import current
 from miniray.processes.control_client import ControlClient
 from miniray.system import session
 from miniray.system.process_start import HeadProcess, start_head
@@ -35,9 +36,19 @@ class ClusterNode:
         self.unique_id = self.node_id
         self.node_name: str = row["NodeName"]
         self.node_ip_address: str = row["NodeManagerAddress"]
+        self.raylet_ip_address = self.node_ip_address
+        self.node_manager_port: int = row["NodeManagerPort"]
+        self.raylet_socket_name: str = row["RayletSocketName"]
+        self.plasma_store_socket_name: str = row["ObjectStoreSocketName"]
         self.head = head
         self.address_info = {**address_info, "node_id": self.node_id}
+        self.gcs_address: str = address_info["gcs_address"]
+        self.address = self.gcs_address
+        self.session_name: str = address_info["session_name"]
+        self.webui_url: str = address_info["webui_url"]
+        self.alive = True  #: until it is removed
         self._row = row
+        self._cluster: Cluster | None = None
 
     def is_head(self) -> bool:
         """Whether the cluster ends with this node."""
@@ -46,6 +57,31 @@ class ClusterNode:
     def get_resource_and_label_spec(self) -> dict[str, Any]:
         """The resources and labels it was added with."""
         return {"resources": self._row["Resources"], "labels": self._row["Labels"]}
+
+    def get_session_dir_path(self) -> str:
+        """The directory of the session."""
+        return str(self.address_info["session_dir"])
+
+    def get_logs_dir_path(self) -> str:
+        """Where the log files are."""
+        return str(self.address_info["log_dir"])
+
+    def any_processes_alive(self) -> bool:
+        """Whether the node lives."""
+        return self.alive
+
+    def remaining_processes_alive(self) -> bool:
+        """Whether the node lives."""
+        return self.alive
+
+    def kill_raylet(self, check_alive: bool = True) -> None:
+        """The node dies, with all that runs on it; the `Cluster` still counts it.
+
+        Args:
+            check_alive: has no effect.
+        """
+        if self._cluster is not None:
+            self._cluster._kill(self, graceful=False)
 
     def __repr__(self) -> str:
         return f"ClusterNode(node_id={self.node_id!r}, head={self.head})"
@@ -73,7 +109,8 @@ class Cluster:
         if connect and not initialize_head:
             raise RuntimeError("Cannot connect to uninitialized cluster.")
         self.head_node: ClusterNode | None = None
-        self.worker_nodes: dict[str, ClusterNode] = {}
+        self.worker_nodes: set[ClusterNode] = set()
+        self._added: list[ClusterNode] = []  #: in their order
         self.connected = False
         self._process: HeadProcess | None = None
         self._info: session.SessionInfo | None = None
@@ -87,18 +124,18 @@ class Cluster:
                 self.connect()
 
     @property
-    def address(self) -> str:
-        """What `init(address=...)` takes."""
-        return self._running().gcs_address
+    def address(self) -> str | None:
+        """What `init(address=...)` takes; None while there is no head."""
+        return self._info.gcs_address if self._info is not None else None
 
     @property
     def gcs_address(self) -> str | None:
-        """The same, None before there is a head."""
-        return self._info.gcs_address if self._info is not None else None
+        """The same."""
+        return self.address
 
     def connect(self, namespace: str | None = None) -> None:
         """Connect this process to the cluster as a driver."""
-        self._running()
+        assert self.address is not None, "the cluster has no head"
         assert not self.connected, "this process is connected already"
         api.init(address=self.address, namespace=namespace, ignore_reinit_error=True)
         self.connected = True
@@ -136,7 +173,9 @@ class Cluster:
             )
         )
         node = ClusterNode(row, self._address_info(), head=False)
-        self.worker_nodes[node.node_id] = node
+        node._cluster = self
+        self._added.append(node)
+        self.worker_nodes.add(node)
         return node
 
     def _start(
@@ -174,24 +213,38 @@ class Cluster:
         """End a node: its processes are killed, its objects lost. Without its head the whole cluster ends.
 
         Raises:
-            ValueError: it is not (or no longer) a node of this cluster.
+            ValueError: this process is connected to it as a driver (and is shut down first, as on Ray).
+            KeyError: it is not (or no longer) a node of this cluster.
         """
-        if self.head_node is not None and node.node_id == self.head_node.node_id:
+        core = current.core_or_none()
+        if core is not None and not core.closed and core.node_id.hex() == node.node_id:
+            api.shutdown()
+            raise ValueError(
+                "Removing a node that is connected to this Ray client is not allowed because it will break the driver. "
+                "You can use the get_other_node utility to avoid removing a node that the Ray client is connected."
+            )
+        if node is self.head_node:
+            node.alive = False
             self._stop()
             return
-        if node.node_id not in self.worker_nodes:
-            raise ValueError(f"{node} is no node of this cluster.")
-        self._ask().ask(lambda number: RemoveNode(number, bytes.fromhex(node.node_id), allow_graceful))
-        del self.worker_nodes[node.node_id]
+        self._kill(node, graceful=allow_graceful)
+        self.worker_nodes.remove(node)
+
+    def _kill(self, node: ClusterNode, *, graceful: bool) -> None:
+        if node.alive:
+            node.alive = False
+            self._ask().ask(lambda number: RemoveNode(number, bytes.fromhex(node.node_id), graceful))
 
     def list_all_nodes(self) -> list[ClusterNode]:
         """All nodes, the head first."""
-        nodes = list(self.worker_nodes.values())
+        nodes = [node for node in self._added if node in self.worker_nodes]
         return [self.head_node, *nodes] if self.head_node is not None else nodes
 
     def remaining_processes_alive(self) -> bool:
-        """Whether the cluster runs."""
-        return self._info is not None and session.is_alive(self._info.directory)
+        """Whether the cluster runs, and all nodes that were not removed."""
+        if self._info is not None and not session.is_alive(self._info.directory):
+            return False
+        return all(node.alive for node in self.list_all_nodes())
 
     def wait_for_nodes(self, timeout: float = 30) -> None:
         """Wait until all nodes are part of the cluster.
@@ -199,9 +252,9 @@ class Cluster:
         Raises:
             TimeoutError: not within `timeout` seconds.
         """
-        wanted = {node.node_id for node in self.list_all_nodes()}
+        wanted = len(self.list_all_nodes())
         deadline = time.monotonic() + timeout
-        while {row["NodeID"] for row in self._ask().query("nodes") if row["Alive"]} != wanted:
+        while sum(row["Alive"] for row in self._ask().query("nodes")) != wanted:
             if time.monotonic() > deadline:
                 raise TimeoutError("Timed out while waiting for nodes to join.")
             time.sleep(0.01)
@@ -214,6 +267,7 @@ class Cluster:
         process, client = self._process, self._client
         self._process = self._client = self.head_node = None
         self.worker_nodes.clear()
+        self._added.clear()
         self.connected = False
         if client is not None:
             client.close()

@@ -41,6 +41,17 @@ def owner_died(owner_id: bytes, owner_ip_address: str, exit_type: str = "INTENDE
     )
 
 
+def task_node_died(node_id: bytes, node_ip: str) -> str:
+    """The text of a NodeDiedError."""
+    return (
+        f"Task failed because the node it was running on is dead or unavailable. Node IP: {node_ip}, node ID: "
+        f"{node_id.hex()}. This can happen if the node was preempted, had a hardware failure, or its raylet crashed "
+        "unexpectedly. To see node death information, use `ray list nodes --filter node_id="
+        f"{node_id.hex()}`, check the Ray dashboard cluster page, search the node ID in the GCS logs, or use "
+        f"`ray logs raylet.out -ip {node_ip}`."
+    )
+
+
 def node_died(node_id: bytes) -> str:
     """Its node is gone."""
     return f"The actor died because its node has died. Node Id: {node_id.hex()}"

@@ -78,7 +78,7 @@ def test_a_removed_node_is_dead_and_its_processes_are_gone(cluster):
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
     assert {row["NodeID"]: row["Alive"] for row in miniray.nodes()} == {head.node_id: True, node.node_id: False}
     assert "CPU" not in miniray.cluster_resources()
-    with pytest.raises(ValueError, match="no node of this cluster"):
+    with pytest.raises(KeyError):
         cluster.remove_node(node)
 
 
@@ -94,8 +94,7 @@ def test_nothing_is_left_of_a_cluster_that_was_shut_down(cluster):
 def test_a_cluster_without_a_head_has_no_address():
     with pytest.raises(RuntimeError, match="uninitialized cluster"):
         Cluster(connect=True)
-    with pytest.raises(RuntimeError, match="uninitialized cluster"):
-        _ = Cluster().address
+    assert Cluster().address is None
 
 
 def test_head_arguments_are_those_of_a_node():

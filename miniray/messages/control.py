@@ -85,8 +85,7 @@ class LeaseDemand(Struct, array_like=True, tag=45):
     spec: LeaseSpec | None  #: None: same as before
     count: int
     depth: int = 0  #: nesting depth of the tasks that wait: deeper ones go first
-    owner_node: bytes = b""
-    locality: dict[bytes, int] | None = None  #: bytes of arguments per node
+    owner_node: bytes = b""  #: where it is to run if there is room: the owner's, or where large arguments lie
 
 
 class LeaseGranted(Struct, array_like=True, tag=46):

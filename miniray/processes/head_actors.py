@@ -20,7 +20,7 @@ from miniray.processes.head_members import Member
 from miniray.state_machines import actor_lifecycle as lifecycle
 from miniray.state_machines import actor_record as record
 from miniray.state_machines import actor_recovery
-from miniray.state_machines import scheduler as scheduling
+from miniray.state_machines import lease_record as leasing
 from miniray.state_machines.actor_record import Actor
 from miniray.state_machines.resources import from_units
 from miniray.state_machines.table_prefix import TablePrefix
@@ -142,7 +142,7 @@ class Actors:
 
     # -- what the rest of the head tells -----------------------------------------------------------------------------
 
-    def on_granted(self, lease: scheduling.Lease, worker: WorkerAddress) -> None:
+    def on_granted(self, lease: leasing.Lease, worker: WorkerAddress) -> None:
         """A worker for an actor."""
         actor_id, incarnation = self._forget(lease.claim.class_id)
         self._carry_out(self.lifecycle.granted(actor_id, incarnation, worker))

@@ -11,6 +11,7 @@ from miniray.messages.reconnect import HeldLease
 from miniray.messages.startup import SpawnProcess
 from miniray.messages.tasks import WorkerAddress
 from miniray.processes.head_members import Member
+from miniray.state_machines import lease_record as leasing
 from miniray.state_machines import scheduler as scheduling
 from miniray.state_machines import worker_pool as pooling
 from miniray.state_machines.placement import Effect as GroupEffect
@@ -81,7 +82,7 @@ class Leases:
         self._changed = True
         self._carry_out(self.scheduler.withdraw(owner, class_id))
 
-    def lease_of(self, worker_id: bytes) -> scheduling.Lease | None:
+    def lease_of(self, worker_id: bytes) -> leasing.Lease | None:
         """The lease that this worker serves."""
         worker = self.pool.workers.get(worker_id)
         return self.scheduler.leases.get(worker.lease_id) if worker is not None else None
@@ -191,7 +192,7 @@ class Leases:
                 self._refuse(refusal, member)
         return audience
 
-    def _take_back(self, lease: scheduling.Lease) -> None:
+    def _take_back(self, lease: leasing.Lease) -> None:
         """The owner of this lease is gone. What its worker does for it is of no use to anybody."""
         head = self._head
         worker = head.members.get(lease.worker_id)
@@ -232,7 +233,7 @@ class Leases:
                 head.kill(worker, "its node was removed")
         head.placement.carry_out(group_effects)
 
-    def remove_group(self, group_id: bytes) -> tuple[list[scheduling.Lease], list[GroupEffect]]:
+    def remove_group(self, group_id: bytes) -> tuple[list[leasing.Lease], list[GroupEffect]]:
         """A placement group is ended: the leases whose workers are to be killed."""
         self._changed = True
         lost, effects, group_effects = self.scheduler.remove_group(group_id)
@@ -266,18 +267,18 @@ class Leases:
         times = [at for at in (self.scheduler.wake_at, self.pool.wake_at) if at is not None]
         self.wake_at = min(times) if times else None
 
-    def _carry_out(self, effects: list[scheduling.Effect]) -> None:
+    def _carry_out(self, effects: list[leasing.Effect]) -> None:
         head = self._head
         for effect in effects:
-            if isinstance(effect, scheduling.Place):
+            if isinstance(effect, leasing.Place):
                 lease = effect.lease
                 spec = lease.claim.spec
                 self.pool.request(lease.lease_id, (lease.node_id, spec.runtime_env), spec.job_id)
-            elif isinstance(effect, scheduling.Withdraw):
+            elif isinstance(effect, leasing.Withdraw):
                 self.pool.withdraw(effect.lease_id)
-            elif isinstance(effect, scheduling.Revoke):
+            elif isinstance(effect, leasing.Revoke):
                 head.post(effect.owner, control.RevokeLease(effect.lease_id))
-            elif isinstance(effect, scheduling.Refuse):
+            elif isinstance(effect, leasing.Refuse):
                 self._refuse_claim(effect)
             else:
                 head.gcs.warn_job(effect.claim.spec.job_id, _infeasible_text(effect))
@@ -319,7 +320,7 @@ class Leases:
         ids = lease.allocation.device_ids()
         head.post(lease.claim.owner, control.LeaseGranted(lease.claim.class_id, lease.lease_id, address, ids))
 
-    def _refuse_claim(self, effect: scheduling.Refuse) -> None:
+    def _refuse_claim(self, effect: leasing.Refuse) -> None:
         claim, error = effect.claim, effect.error
         if claim.held is not None:
             self._head.actors.on_refused(claim.class_id, effect.text, error.replace("Task", "Actor"))
@@ -359,7 +360,7 @@ class Leases:
         text = f"{pooling.ATTEMPTS} worker processes in a row ended while they started."
         if tail:
             text += f" The last one wrote:\n{tail}"
-        told: set[scheduling.ClaimKey] = set()
+        told: set[leasing.ClaimKey] = set()
         for lease_id in refusal.lease_ids:
             claim = self.scheduler.refuse(lease_id)
             if claim is not None and claim.key not in told:
@@ -371,7 +372,7 @@ class Leases:
                 self._head.gcs.warn_job(claim.spec.job_id, text)
 
 
-def _infeasible_text(effect: scheduling.Infeasible) -> str:
+def _infeasible_text(effect: leasing.Infeasible) -> str:
     wanted = from_units(effect.claim.spec.resources)
     text = (
         f"Error: No available node types can fulfill resource request {wanted}. "

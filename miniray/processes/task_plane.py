@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from miniray import exceptions
+from miniray import death_causes, exceptions
 from miniray.ids import TaskIdGenerator
 from miniray.messages import control, tasks
 from miniray.messages.objects import KIND_ERROR, Location, Payload
@@ -309,7 +309,9 @@ class TaskPlane:
         objects.request_values(waiting)
 
     def _arguments_ready(self, task: PendingTask) -> None:
-        self.fill_arguments(task)
+        node_id = self.fill_arguments(task)
+        if node_id:
+            task.scheduling_class = self.submission.class_near(task.scheduling_class, node_id)
         self.submission.ready(task)
 
     def run_again(self, task: PendingTask) -> None:
@@ -321,24 +323,34 @@ class TaskPlane:
         waiting = {id(entry): entry for _, entry in task.arguments if entry.payload is None}
         self._await_arguments(task, list(waiting.values()))
 
-    def fill_arguments(self, task: PendingTask | ActorCall) -> None:
-        """Put the values of ref arguments into the push."""
+    def fill_arguments(self, task: PendingTask | ActorCall) -> bytes:
+        """Put the values of ref arguments into the push. The node where most of their bytes lie, if not this one."""
         arguments = task.arguments
         if not arguments:
-            return
+            return b""
         filled = []
+        sizes: dict[bytes, int] | None = None
+        here = self._core.node_id
         for key, entry in arguments:
             payload = entry.payload
             if payload is None:
                 payload = GONE  # lost just now: the worker will ask for it
             elif payload.location is not None:
                 entry.shared = True
+                node_id = payload.location.node_id
+                if sizes is not None or node_id != here:
+                    sizes = {} if sizes is None else sizes
+                    sizes[node_id] = sizes.get(node_id, 0) + payload.location.size
             filled.append(RefArgument(key, entry.object_id, payload, entry.owner))
         before = task.push.ref_arguments
         if before:  # of an earlier attempt: what is small and gone is there only
             keys = {key for key, _ in arguments}
             filled += [argument for argument in before if argument.key not in keys]
         task.push.ref_arguments = filled
+        if sizes is None:
+            return b""
+        most = max(sizes, key=sizes.__getitem__)
+        return most if most != here else b""
 
     # -- port of the machine ---------------------------------------------------------------------------------------
 
@@ -367,7 +379,8 @@ class TaskPlane:
         spec = None if scheduling_class.spec_sent else scheduling_class.spec
         scheduling_class.spec_sent = True
         depth = scheduling_class.queue[0].push.depth if scheduling_class.queue else 0
-        return control.LeaseDemand(scheduling_class.class_id, spec, count, depth, self._core.node_id)
+        near = scheduling_class.near or self._core.node_id
+        return control.LeaseDemand(scheduling_class.class_id, spec, count, depth, near)
 
     def told_again(self) -> list[control.LeaseDemand]:
         """What a new head has to be told: what is wanted, and of which kind (under the lock)."""
@@ -601,7 +614,7 @@ class TaskPlane:
         if message.out_of_memory:
             return exceptions.OutOfMemoryError(message.detail)
         if message.node_died:
-            return exceptions.NodeDiedError(message.detail)
+            return exceptions.NodeDiedError(death_causes.task_node_died(message.node_id, self._core.node_ip))
         return exceptions.WorkerCrashedError()
 
     def fail_all(self, reason: str) -> None:

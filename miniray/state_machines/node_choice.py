@@ -111,6 +111,7 @@ class Need:
         "held",
         "key",
         "pools",
+        "queues",
         "refused",
         "selectors",
         "spec",
@@ -127,6 +128,8 @@ class Need:
         self.strategy = msgspec.msgpack.decode(spec.strategy) if spec.strategy else "DEFAULT"
         self.selectors = [parse_selector(spec.label_selector), *map(parse_selector, spec.fallback_selectors)]
         self.claims: dict[Any, Any] = {}  #: of the claims those that wait
+        #: the same by job, as heaps; kept by the scheduler
+        self.queues: dict[bytes, list[Any]] = {}
         self.users = 0  #: all claims
         self.version = -1  #: of the nodes, or of the group, that the tiers were made from
         self.full_at = -1  #: it found no room when the scheduler's count of changes was this
@@ -198,6 +201,13 @@ class Need:
                         score = used
         self._scores[pool.key] = (resources.version, score)
         return score
+
+    def has_room(self) -> bool:
+        """Whether any pool could serve it now."""
+        score = self.score
+        if any(score(pool) < _NO_ROOM for pool in self.pools):
+            return True
+        return self.held is not None and any(pool.resources.fits(self.held) for pool in self.pools)
 
     def choose(self, owner_node: bytes, admits: Callable[[Candidate], bool] | None = None) -> Candidate | None:
         """The pool to take it from now, None if it has to wait. `admits` may forbid some."""

@@ -22,9 +22,9 @@ from msgspec import Struct
 from miniray.state_machines.node_choice import Candidate
 
 if TYPE_CHECKING:
+    from miniray.state_machines.lease_record import Claim
     from miniray.state_machines.placement import Group
     from miniray.state_machines.revocation import Plan
-    from miniray.state_machines.scheduler import Claim
 
 #: seconds
 AFTER = 0.1

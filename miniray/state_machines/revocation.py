@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from miniray.state_machines.resources import CPU
 
 if TYPE_CHECKING:
+    from miniray.state_machines.lease_record import Claim, Lease
     from miniray.state_machines.node_choice import Candidate
     from miniray.state_machines.placement import Group, PlacementGroups
-    from miniray.state_machines.scheduler import Claim, Lease
 
 #: seconds that a lease is held before it is revoked only to take turns
 QUANTUM = 0.3

@@ -144,7 +144,7 @@ class Lease:
 class SchedulingClass:
     """Tasks with the same needs: their queue and their leases."""
 
-    __slots__ = ("class_id", "demanded", "depth", "leases", "open", "queue", "spec", "spec_sent")
+    __slots__ = ("class_id", "demanded", "depth", "leases", "near", "open", "queue", "spec", "spec_sent")
 
     def __init__(self, class_id: int, spec: LeaseSpec) -> None:
         self.class_id = class_id
@@ -155,6 +155,7 @@ class SchedulingClass:
         self.demanded = 0
         self.depth = 0
         self.spec_sent = False
+        self.near = b""  #: the node where large arguments of these tasks lie; b"": the owner's own
 
 
 class SubmissionPort(Protocol):
@@ -195,6 +196,12 @@ class TaskSubmission:
             found = SchedulingClass(len(self.classes) + 1, spec)
             self.classes[found.class_id] = found
             self._by_spec[key] = found
+        return found
+
+    def class_near(self, cls: SchedulingClass, node_id: bytes) -> SchedulingClass:
+        """The class of tasks with the same needs whose arguments lie on that node: it has leases of its own."""
+        found = self.scheduling_class((cls.class_id, node_id), cls.spec)
+        found.near = node_id
         return found
 
     # -- tasks in --------------------------------------------------------------------------------------------------

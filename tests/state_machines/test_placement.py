@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from miniray.messages.control import LeaseSpec
 from miniray.messages.placement import PlacementGroupSpec
+from miniray.state_machines.lease_record import Place, Refuse, Revoke
 from miniray.state_machines.placement import (
     CREATED,
     INFEASIBLE,
@@ -18,7 +19,7 @@ from miniray.state_machines.placement import (
     GroupSettled,
 )
 from miniray.state_machines.resources import UNIT, NodeResources, to_units
-from miniray.state_machines.scheduler import Place, Refuse, Revoke, Scheduler
+from miniray.state_machines.scheduler import Scheduler
 
 A, B, C = b"a", b"b", b"c"
 JOB = b"job1"

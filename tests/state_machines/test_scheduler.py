@@ -5,17 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from miniray.messages.control import LeaseSpec
+from miniray.state_machines.lease_record import Infeasible, Place, Revoke, Withdraw
 from miniray.state_machines.resources import UNIT, to_units
 from miniray.state_machines.revocation import QUANTUM
-from miniray.state_machines.scheduler import (
-    INFEASIBLE_AGAIN,
-    ZERO_CAP,
-    Infeasible,
-    Place,
-    Revoke,
-    Scheduler,
-    Withdraw,
-)
+from miniray.state_machines.scheduler import INFEASIBLE_AGAIN, ZERO_CAP, Scheduler
 
 HEAD, OTHER = b"head", b"other"
 JOB_A, JOB_B = b"jobA", b"jobB"

@@ -1,0 +1,135 @@
+"""Nobody starves: large demands behind streams of small ones, and what a reservation may not do."""
+
+from miniray.messages.control import LeaseSpec
+from miniray.state_machines.lease_record import Place, Revoke
+from miniray.state_machines.reservation import AFTER, FIRST
+from miniray.state_machines.resources import UNIT
+from miniray.state_machines.scheduler import Scheduler
+
+NODE = b"node"
+JOB_A, JOB_B = b"jobA", b"jobB"
+
+
+def machine(cpus=2):
+    scheduler = Scheduler()
+    scheduler.add_node(NODE, {"CPU": cpus * UNIT}, {})
+    return scheduler
+
+
+def spec(cpus, job=JOB_A):
+    return LeaseSpec({"CPU": cpus * UNIT}, job)
+
+
+class Stream:
+    """Owners whose demand never ends; a revoked lease comes back when its task of so many seconds is done."""
+
+    def __init__(self, scheduler, seconds):
+        self.scheduler = scheduler
+        self.seconds = seconds
+        self.back = []  # (when, lease id)
+
+    def step(self, now):
+        """What happens at this moment; the leases placed."""
+        for when, lease_id in list(self.back):
+            if when <= now:
+                self.back.remove((when, lease_id))
+                self.scheduler.end(lease_id)
+        placed = []
+        for effect in self.scheduler.schedule(now):
+            if isinstance(effect, Place):
+                self.scheduler.granted(effect.lease.lease_id, b"w")
+                placed.append(effect.lease)
+            elif isinstance(effect, Revoke):
+                self.back.append((now + self.seconds * (1 + effect.lease_id % 3) / 3, effect.lease_id))
+        return placed
+
+    def until_placed(self, claim_key, begin, end):
+        """When a lease of this claim is placed."""
+        now = begin
+        while now < end:
+            if any(lease.claim.key == claim_key for lease in self.step(now)):
+                return now - begin
+            now += 0.005
+        return None
+
+
+def test_a_large_demand_behind_an_endless_stream_of_small_ones_starts_within_a_second():
+    for job in (JOB_A, JOB_B):
+        scheduler = machine(2)
+        scheduler.demand(b"stream", 1, spec(1), 1_000_000, 0.0)
+        stream = Stream(scheduler, 0.01)
+        stream.step(0.0)
+        scheduler.demand(b"large", 1, spec(2, job), 1, 1.0)
+        took = stream.until_placed((b"large", 1), 1.0, 10.0)
+        assert took is not None
+        assert took < 1.0
+
+
+def test_a_large_demand_behind_many_small_streams_starts_within_a_second():
+    scheduler = machine(4)
+    for number in range(8):
+        scheduler.demand(b"stream%d" % number, 1, spec(1), 1_000_000, 0.0)
+    stream = Stream(scheduler, 0.01)
+    stream.step(0.0)
+    scheduler.demand(b"large", 1, spec(4), 1, 1.0)
+    took = stream.until_placed((b"large", 1), 1.0, 10.0)
+    assert took is not None
+    assert took < 1.0
+
+
+def test_what_is_placed_before_anything_overtakes_is_not_held_back():
+    scheduler = machine(2)
+    scheduler.demand(b"first", 1, spec(1), 1, 0.0)
+    (lease,) = Stream(scheduler, 1000.0).step(0.0)
+    assert lease.claim.owner == b"first"
+    scheduler.demand(b"large", 1, spec(2), 1, 0.0)
+    scheduler.schedule(0.0)
+    scheduler.schedule(10 * AFTER)
+    assert not scheduler.reservations.by_pool
+    scheduler.demand(b"small", 1, spec(1), 1, 1.0)
+    assert [effect.lease.claim.owner for effect in scheduler.schedule(1.0) if isinstance(effect, Place)] == [b"small"]
+
+
+def reserved():
+    """A large claim that was overtaken, with one of its two CPUs kept for it."""
+    scheduler = machine(2)
+    scheduler.demand(b"stream", 1, spec(1), 1_000_000, 0.0)
+    leases = Stream(scheduler, 1000.0).step(0.0)
+    scheduler.demand(b"large", 1, spec(2), 1, 0.0)
+    scheduler.schedule(0.0)
+    scheduler.end(leases[0].lease_id)
+    (_again,) = Stream(scheduler, 1000.0).step(0.01)
+    scheduler.schedule(0.01 + AFTER)
+    assert list(scheduler.reservations.by_pool) == [NODE]
+    scheduler.end(leases[1].lease_id)
+    return scheduler
+
+
+def placed(scheduler, now):
+    return [effect.lease.claim.owner for effect in scheduler.schedule(now) if isinstance(effect, Place)]
+
+
+def test_deeper_tasks_are_not_held_back_for_those_who_may_wait_for_them():
+    scheduler = reserved()
+    assert placed(scheduler, 0.2) == []
+    scheduler.demand(b"child", 1, spec(1), 1, 0.2, depth=1)
+    assert placed(scheduler, 0.2) == [b"child"]
+
+
+def test_a_reservation_ends_after_a_while_and_comes_again_for_longer():
+    scheduler = reserved()
+    assert placed(scheduler, 0.2) == []
+    (reservation,) = set(scheduler.reservations.by_pool.values())
+    assert placed(scheduler, reservation.until + 0.001) in ([], [b"stream"])
+    assert placed(scheduler, reservation.until + 0.002) in ([], [b"stream"])
+    assert not scheduler.reservations.by_pool
+    scheduler.schedule(reservation.until + FIRST + 0.01)
+    (again,) = set(scheduler.reservations.by_pool.values())
+    assert again.until - (reservation.until + FIRST + 0.01) == 2 * FIRST
+
+
+def test_a_demand_that_is_withdrawn_keeps_nothing():
+    scheduler = reserved()
+    scheduler.withdraw(b"large", 1)
+    assert not scheduler.reservations.by_pool
+    assert placed(scheduler, 0.2) == [b"stream"]
