@@ -24,6 +24,7 @@ MODULES = (
     "queue_round_trip",
     "actor_creation",
     "gcs",
+    "scheduling",
 )
 
 

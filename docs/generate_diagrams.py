@@ -25,7 +25,7 @@ if (DOCS.parent / "miniray").is_dir():
 from miniray.messages.control import DEPENDENCIES_UNREADY, LeaseSpec  # noqa: E402
 from miniray.messages.objects import Address  # noqa: E402
 from miniray.messages.tasks import NORMAL_TASK, TaskPush, WorkerAddress  # noqa: E402
-from miniray.state_machines import actor_lifecycle, task_submission, worker_pool  # noqa: E402
+from miniray.state_machines import actor_lifecycle, placement, task_submission, worker_pool  # noqa: E402
 from miniray.state_machines.leadership import DEEP, LEADING, TICKING, Leadership  # noqa: E402
 
 #: from, event, to
@@ -50,6 +50,12 @@ def mermaid(begin: str, edges: Iterable[Edge], ends: Iterable[str] = ()) -> list
 def actor_edges() -> list[Edge]:
     """The table of `actor_lifecycle`."""
     table = actor_lifecycle.TRANSITIONS
+    return [(start, event, to) for start, events in table.items() for event, to in events.items()]
+
+
+def group_edges() -> list[Edge]:
+    """The table of `placement`."""
+    table = placement.TRANSITIONS
     return [(start, event, to) for start, events in table.items() for event, to in events.items()]
 
 
@@ -214,6 +220,12 @@ def page() -> str:
         "`state_machines/actor_lifecycle.py`, the table `TRANSITIONS`; explained in [actors](protocols/actors.md).",
         "",
         *mermaid(DEPENDENCIES_UNREADY, actor_edges(), ["DEAD"]),
+        "",
+        "## A placement group, as the head sees it",
+        "",
+        "`state_machines/placement.py`; explained in [placement groups](protocols/placement-groups.md).",
+        "",
+        *mermaid(placement.PENDING, group_edges(), [placement.REMOVED]),
         "",
         "## A normal task, as its owner sees it",
         "",

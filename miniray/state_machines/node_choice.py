@@ -13,7 +13,7 @@ have.
 | label selector | those that match; those that match the first fallback; ... | as the strategy says |
 | placement group | its bundles, or the one bundle | in order |
 
-Packed means Ray's hybrid policy: the owner's node, then in order, each until it would be half full; beyond that the
+Packed means Ray's hybrid policy: the owner's node, then in order, each until it is half full; beyond that the
 emptiest.
 
 A strategy travels as msgpack: ``b""`` for DEFAULT, ``"SPREAD"``, ``["node", node_id, soft, spill, fail]``, or
@@ -31,7 +31,7 @@ from typing import Any
 import msgspec
 
 from miniray.messages.control import LeaseSpec
-from miniray.state_machines.resources import CPU, NodeResources
+from miniray.state_machines.resources import NodeResources
 
 _HALF_FULL = 0.5
 #: the score of a pool without room
@@ -69,7 +69,8 @@ def parse_selector(selector: Mapping[str, str]) -> list[Term]:
         negated = text.startswith("!")
         text = text.removeprefix("!")
         if text.endswith(")"):
-            values = frozenset(value.strip() for value in text[text.index("(") + 1 : -1].split(","))
+            # A space after a comma belongs to the value, as on Ray, and so the value matches nothing.
+            values = frozenset(text[text.index("(") + 1 : -1].split(","))
         else:
             values = frozenset((text,))
         terms.append((key, negated, values))
@@ -104,12 +105,13 @@ class Need:
     """
 
     __slots__ = (
-        "_names",
         "_scores",
+        "_wants_gpu",
         "claims",
-        "full_at",
         "held",
+        "is_full",
         "key",
+        "keys",
         "pools",
         "queues",
         "refused",
@@ -132,11 +134,12 @@ class Need:
         self.queues: dict[bytes, list[Any]] = {}
         self.users = 0  #: all claims
         self.version = -1  #: of the nodes, or of the group, that the tiers were made from
-        self.full_at = -1  #: it found no room when the scheduler's count of changes was this
+        self.is_full = False  #: it found no room when it was last looked at
         self.pools: list[Candidate] = []  #: all that could ever serve it
+        self.keys: frozenset[bytes] = frozenset()  #: theirs
         self.tiers: list[list[Candidate]] = []
         self.refused = ""  #: why it can never be served
-        self._names = tuple({CPU, *(name for name, units in spec.resources.items() if units > 0)})
+        self._wants_gpu = spec.resources.get("GPU", 0) > 0
         self._scores: dict[bytes, tuple[int, float]] = {}
 
     def look_at(self, nodes: Iterable[Candidate], version: int) -> None:
@@ -151,6 +154,7 @@ class Need:
             self._add_tiers([node for node in able if matches(node.labels, terms)] if terms else able, tiers)
         self.tiers = [tier for tier in tiers if tier]
         self.pools = self.tiers[0] if len(self.tiers) == 1 else list(dict.fromkeys(sum(self.tiers, [])))
+        self.keys = frozenset(pool.key for pool in self.pools)
         if not self.pools and isinstance(self.strategy, list) and self.strategy[0] == "node" and not self.strategy[2]:
             self.refused = UNSCHEDULABLE
 
@@ -168,7 +172,7 @@ class Need:
                 tiers.append([node for node in hard if satisfies(node.labels, strategy[2])])
             tiers.append(hard)
         else:
-            if strategy == "DEFAULT" and "GPU" not in self._names:
+            if strategy == "DEFAULT" and not self._wants_gpu:
                 plain = [node for node in able if "GPU" not in node.resources.total]
                 if len(plain) < len(able):
                     tiers.append(plain)
@@ -180,25 +184,16 @@ class Need:
         self._scores.clear()
         self.refused = ""
         self.pools = [bundle for bundle in bundles if bundle.resources.could_fit(self.spec.resources)]
+        self.keys = frozenset(pool.key for pool in self.pools)
         self.tiers = [self.pools] if self.pools else []
 
     def score(self, pool: Candidate) -> float:
-        """How full the pool would be with this: infinite, if there is no room."""
+        """How full the pool is, before this is placed: infinite, if there is no room."""
         resources = pool.resources
         known = self._scores.get(pool.key)
         if known is not None and known[0] == resources.version:
             return known[1]
-        demand = self.spec.resources
-        if not resources.fits(demand):
-            score = _NO_ROOM
-        else:
-            score = 0.0
-            for name in self._names:
-                total = resources.total.get(name, 0)
-                if total:
-                    used = (total - resources.available[name] + demand.get(name, 0)) / total
-                    if used > score:
-                        score = used
+        score = resources.utilization() if resources.fits(self.spec.resources) else _NO_ROOM
         self._scores[pool.key] = (resources.version, score)
         return score
 
@@ -208,6 +203,11 @@ class Need:
         if any(score(pool) < _NO_ROOM for pool in self.pools):
             return True
         return self.held is not None and any(pool.resources.fits(self.held) for pool in self.pools)
+
+    def fails_when_full(self) -> bool:
+        """Whether its claims are refused when there is no room at once."""
+        strategy = self.strategy
+        return isinstance(strategy, list) and strategy[0] == "node" and bool(strategy[4])
 
     def choose(self, owner_node: bytes, admits: Callable[[Candidate], bool] | None = None) -> Candidate | None:
         """The pool to take it from now, None if it has to wait. `admits` may forbid some."""
@@ -232,7 +232,7 @@ class Need:
         best, least = None, _NO_ROOM
         for pool in tier:
             cost = score(pool)
-            if cost <= _HALF_FULL:
+            if cost < _HALF_FULL:
                 if pool.node_id == owner_node or pool.bundle:
                     return pool
                 cost = 0.0

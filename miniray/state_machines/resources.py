@@ -14,6 +14,8 @@ from msgspec import Struct
 
 UNIT = 10000
 CPU = "CPU"
+#: those whose use says how full a node is
+_CRITICAL = (CPU, "memory")
 #: resources that come in devices with ids
 DEVICE_RESOURCES = frozenset({"GPU", "neuron_cores", "TPU", "NPU", "HPU"})
 
@@ -140,13 +142,13 @@ class NodeResources:
             self.version += 1
             self.available[CPU] -= allocation.resources[CPU]
 
-    def utilization(self, demand: Mapping[str, int]) -> float:
-        """How full the node would be with this demand: the fullest of the resources it asks for, and of the CPUs."""
+    def utilization(self) -> float:
+        """How full it is: the fuller of what Ray calls critical, CPUs and memory."""
         fullest = 0.0
-        for name in {CPU, *demand}:
+        for name in _CRITICAL:
             total = self.total.get(name, 0)
             if total:
-                used = (total - self.available[name] + demand.get(name, 0)) / total
+                used = (total - self.available[name]) / total
                 if used > fullest:
                     fullest = used
         return fullest

@@ -64,6 +64,8 @@ ZERO_INTERVAL = 0.05
 #: seconds between two looks at all claims that wait and all leases, for each of them, when they are many
 _LOOK_INTERVAL = 40e-6
 _MANY = 100
+#: claims of one job and need that are looked at then
+_FOREMOST = 16
 
 GROUP_REMOVED = "The placement group corresponding to this task has been removed."
 
@@ -84,7 +86,8 @@ class Scheduler:
         self._entries = counter()
         self._turn = 0
         self._topology = 0  #: changes with the nodes
-        self._changes = 0  #: changes when something may have become free
+        self._freed: set[bytes] = set()  #: pools where something was given back since the last pass
+        self._all_freed = False  #: or more has changed than that
         self._look_at = 0.0  #: not before this are all that wait looked at again
         self._running: dict[bytes, int] = {}  #: job -> running leases
         self._zero: dict[bytes, int] = {}  #: node -> running leases without resources
@@ -95,7 +98,7 @@ class Scheduler:
     def add_node(self, node_id: bytes, resources: dict[str, int], labels: dict[str, str]) -> None:
         """A node joins."""
         self._topology += 1
-        self._changes += 1
+        self._all_freed = True
         self.nodes[node_id] = Candidate(node_id, NodeResources(resources), labels, 0)
         self._zero[node_id] = 0
         self._zero_gate[node_id] = 0.0
@@ -103,7 +106,7 @@ class Scheduler:
     def remove_node(self, node_id: bytes, now: float = 0.0) -> tuple[list[Lease], list[GroupEffect]]:
         """A node is gone, and its leases with it; those without a worker are demanded again."""
         self._topology += 1
-        self._changes += 1
+        self._all_freed = True
         lost = [lease for lease in self.leases.values() if lease.node_id == node_id]
         for lease in lost:
             self.end(lease.lease_id)
@@ -118,7 +121,7 @@ class Scheduler:
         next pass.
         """
         pools, group_effects = self.groups.remove(group_id)
-        self._changes += 1
+        self._all_freed = True
         lost: list[Lease] = []
         effects: list[Effect] = []
         if pools:
@@ -206,7 +209,7 @@ class Scheduler:
         if not need.claims:
             self._active.pop(need.key, None)
         if self.reservations.drop(claim.key):
-            self._changes += 1
+            self._all_freed = True
 
     def _drop(self, claim: Claim) -> None:
         """This claim will not come back."""
@@ -249,7 +252,7 @@ class Scheduler:
         if lease is None:
             return None
         self.set_blocked(lease, False)
-        self._changes += 1
+        self._freed.add(lease.pool.key)
         claim = lease.claim
         lease.pool.resources.give_back(lease.allocation)
         self._count_running(lease, -1)
@@ -305,7 +308,7 @@ class Scheduler:
         lease.blocked = blocked
         resources = lease.pool.resources
         if blocked:
-            self._changes += 1
+            self._freed.add(lease.pool.key)
             resources.release_cpu(lease.allocation)
         else:
             resources.reclaim_cpu(lease.allocation)
@@ -343,7 +346,11 @@ class Scheduler:
 
     def schedule_groups(self, now: float) -> list[GroupEffect]:
         """Reserve the placement groups for which there is room; before `schedule`."""
-        return self.groups.schedule(now) if self.groups.waiting else []
+        if not self.groups.waiting:
+            return []
+        effects = self.groups.schedule(now)
+        self._all_freed = self._all_freed or bool(effects)
+        return effects
 
     def schedule(self, now: float) -> list[Effect]:
         """Place what fits, revoke what others wait for, warn of what cannot run."""
@@ -382,14 +389,18 @@ class Scheduler:
     def _place_all(self, now: float, effects: list[Effect]) -> None:
         queue: list[tuple[tuple[int, int, int, int], int, Need, Claim]] = []
         number = counter()
+        freed, everything = self._freed, self._all_freed
+        self._freed, self._all_freed = set(), False
         for need in list(self._active.values()):
-            if need.full_at != self._changes:
-                self._refresh(need, now, effects)
-                if need.claims and need.pools and not need.has_room():
-                    need.full_at = self._changes
-                elif need.claims and need.pools:
-                    rank, claim = self._first(need)
-                    queue.append((rank, next(number), need, claim))
+            if need.is_full and not everything and need.keys.isdisjoint(freed):
+                continue
+            self._refresh(need, now, effects)
+            need.is_full = not need.has_room()
+            if need.is_full and need.fails_when_full():
+                self._refuse(need, "TaskUnschedulableError", UNSCHEDULABLE, effects)
+            elif need.claims and not need.is_full:
+                rank, claim = self._first(need)
+                queue.append((rank, next(number), need, claim))
         heapq.heapify(queue)
         while queue:
             rank, _, need, claim = heapq.heappop(queue)
@@ -421,8 +432,6 @@ class Scheduler:
                 error = text = ""
         if text:
             self._refuse(need, error, text, effects)
-        elif not need.pools:
-            need.full_at = self._changes
 
     def _refuse(self, need: Need, error: str, text: str, effects: list[Effect]) -> None:
         for claim in list(need.claims.values()):
@@ -438,11 +447,10 @@ class Scheduler:
             admits = lambda pool: self.reservations.admits(claim, pool)
         pool = need.choose(claim.owner_node, admits)
         if pool is None:
-            strategy = need.strategy
-            if isinstance(strategy, list) and strategy[0] == "node" and strategy[4]:
+            if need.fails_when_full():
                 self._refuse(need, "TaskUnschedulableError", UNSCHEDULABLE, effects)
-            elif admits is None:
-                need.full_at = self._changes
+            else:
+                need.is_full = admits is None
             return False
         demand = need.spec.resources
         held = need.held
@@ -482,13 +490,15 @@ class Scheduler:
             self._wake(self._look_at)
             return
         claims: list[Claim] = []
+        number = 0
         for need in self._active.values():
+            number += len(need.claims)
             if need.pools:
-                claims += need.claims.values()
+                claims += self._foremost(need)
             elif not need.spec.placement_group_id or self._is_reserved(need.spec.placement_group_id):
                 self._warn(need, now, effects)
         groups = list(self.groups.waiting.values())
-        cost = len(claims) + len(self.leases)
+        cost = number + len(self.leases)
         if cost > _MANY:
             self._look_at = now + cost * _LOOK_INTERVAL
         if not claims and not groups:
@@ -502,10 +512,17 @@ class Scheduler:
             lease.revoked = True
             effects.append(Revoke(lease.claim.owner, lease.lease_id))
         changed, wake_at = self.reservations.update(claims, groups, plan, now)
-        if changed:
-            self._changes += 1
+        self._all_freed = self._all_freed or changed
         if wake_at is not None:
             self._wake(wake_at)
+
+    def _foremost(self, need: Need) -> list[Claim]:
+        """Of each job the claims that come first; behind them nobody has better reasons."""
+        found: list[Claim] = []
+        for queue in need.queues.values():
+            entries = queue if len(queue) <= _FOREMOST else heapq.nsmallest(_FOREMOST, queue)
+            found += [claim for place, _, claim in entries if claim.queued_as == place]
+        return list({claim.key: claim for claim in found}.values())
 
     def _is_reserved(self, group_id: bytes) -> bool:
         return group_id not in self.groups.waiting

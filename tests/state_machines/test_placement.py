@@ -103,7 +103,7 @@ def test_strict_spread_with_more_bundles_than_nodes_is_infeasible():
 
 def test_labels_of_bundles_select_nodes():
     scheduler = machine(a={"CPU": 2, "labels": {"zone": "x"}}, b={"CPU": 2, "labels": {"zone": "y"}})
-    group = create(scheduler, {"CPU": 1}, {"CPU": 1}, label_selectors=[{"zone": "!x"}, {"zone": "in(x, z)"}])
+    group = create(scheduler, {"CPU": 1}, {"CPU": 1}, label_selectors=[{"zone": "!x"}, {"zone": "in(x,z)"}])
     assert nodes_of(group) == [B, A]
     assert create(scheduler, {"CPU": 1}, number=2, label_selectors=[{"zone": "z"}]).progress == INFEASIBLE
 
@@ -160,6 +160,16 @@ def test_leases_of_a_group_take_from_its_bundles():
     assert placed.lease.pool is group.bundles[1].pool
     assert scheduler.nodes[A].resources.available["CPU"] == UNIT
     assert group.bundles[1].pool.resources.available["CPU"] == UNIT
+
+
+def test_a_claim_on_a_group_that_waits_is_served_when_the_group_is_reserved():
+    scheduler = machine(a={"CPU": 1})
+    group = create(scheduler, {"CPU": 2})
+    assert lease_in(scheduler, group, CPU=1) == []
+    scheduler.add_node(B, to_units({"CPU": 2}), {})
+    scheduler.schedule(1.0)
+    scheduler.schedule_groups(1.0)
+    assert [effect.lease.node_id for effect in scheduler.schedule(1.0) if isinstance(effect, Place)] == [B]
 
 
 def test_a_lease_without_an_index_goes_where_there_is_room():

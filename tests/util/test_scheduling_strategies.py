@@ -102,8 +102,8 @@ def test_node_labels_choose_the_node(hard: Any, soft: Any, name: str) -> None:
     ("selector", "name"),
     [
         ({"zone": "a"}, "one"),
-        ({"zone": "in(b, c)"}, "two"),
-        ({"zone": "!in(a, h)"}, "two"),
+        ({"zone": "in(b,c)"}, "two"),
+        ({"zone": "!in(a,h)"}, "two"),
         ({"disk": "!ssd", "zone": "!h"}, "two"),
     ],
 )
