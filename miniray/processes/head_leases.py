@@ -340,7 +340,7 @@ class Leases:
     def unprepared(self, runtime_env: str, text: str) -> None:
         """A runtime environment cannot be had: whoever waits for workers of it hears why."""
         self._changed = True
-        told: set[scheduling.ClaimKey] = set()
+        told: set[leasing.ClaimKey] = set()
         for refusal in self.pool.unprepared(runtime_env):
             for lease_id in refusal.lease_ids:
                 claim = self.scheduler.refuse(lease_id)

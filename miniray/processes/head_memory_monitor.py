@@ -11,8 +11,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from miniray.processes.head_gcs import NODE_IP
+from miniray.state_machines.lease_record import Lease
 from miniray.state_machines.resources import from_units
-from miniray.state_machines.scheduler import Lease
 from miniray.state_machines.worker_killing import Candidate, MemoryPressure
 from miniray.system.memory_usage import Usage, largest_users, memory_usage, used_by
 from miniray.system.ray_settings import setting
