@@ -188,6 +188,8 @@ class Scheduler:
             claim.waits_since = claim.warn_at = None
             self._stops_waiting(claim)
             return
+        if not need.claims:
+            need.is_full = False  # what was given back while nobody wanted it was not noted
         need.claims[claim.key] = claim
         self._active[need.key] = need
         self._queue(claim)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 OPEN_AREAS: tuple[str, ...] = (
     "store",
-    "cluster",
-    "scheduling",
+    "command-line",
     "util-more",
 )
 
@@ -222,16 +221,37 @@ BULLETS: dict[str, dict[str, str]] = {
     },
     "cluster": {
         "virtual-nodes": "several nodes on one machine with resources, labels and stores of their own",
+        "driver-on-the-head": "the driver belongs to the head node",
+        "node-resources": "node:<ip> and node:__internal_head__ are resources of a node",
+        "nodes-join": "what waits runs when a node joins that can run it",
         "remove-node": "removing a node kills, restarts, retries and loses what was on it",
+        "cluster-object": "what the object of a cluster shows",
         "attach": "the ways to attach a driver",
         "second-driver": "what ends with a second driver and what stays",
-        "command-line": "ray start, ray stop",
     },
     "scheduling": {
-        "placement-groups": "strategies, states, ready, wait, table",
+        "placement-groups": "bundles are reserved together; ready, wait, what is shown as available",
+        "placement-group-table": "the table of groups, their states",
+        "placement-group-names": "a group is found by its name until it is removed",
+        "placement-group-tasks": "tasks in groups: bundle indexes, plain resource names, devices",
+        "placement-group-actors": "actors in groups",
+        "placement-group-capture": "children run in the group of their parent if it captures them",
+        "placement-group-nodes": "PACK, SPREAD and their strict forms over several nodes, and again after a node died",
+        "placement-group-labels": "bundle_label_selector",
         "placement-group-removal": "what removing a group ends",
+        "placement-group-lifetime": "what a group ends with",
         "placement-group-errors": "requests that cannot fit, wrong indexes, validators",
-        "strategies": "DEFAULT, SPREAD, node affinity, labels",
+        "default": "DEFAULT fills the nodes",
+        "spread": "SPREAD uses all nodes",
+        "node-affinity": "a node by its id: hard, soft, spilling, failing",
+        "node-labels": "In, NotIn, Exists, DoesNotExist; hard and soft",
+        "label-selectors": "label_selector and fallback_strategy",
+        "strategy-arguments": "what strategies refuse as arguments",
+        "locality": "a task runs where its large arguments lie",
+        "accelerators": "accelerator_type and the names of accelerators",
+    },
+    "command-line": {
+        "command-line": "ray start, ray stop",
     },
     "runtime-env": {
         "env-vars": "env_vars: merged from job to task, inherited by children, ${NAME} expanded; workers belong to one",

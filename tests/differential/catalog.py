@@ -2,7 +2,8 @@
 
 A program is a function `name(ray) -> plain data` in a file of `programs/`. `ray` is the module under test; a program
 never imports it by name, so that the same text runs on every engine. Each file says two things besides its programs:
-`AREA`, one of the areas of `bullets.py`, and `SESSION`, the arguments of the one `init` that its programs share.
+`AREA`, one of the areas of `bullets.py`, and `SESSION`, the arguments of the one `init` that its programs share;
+`nodes` among them makes it a cluster of nodes with these arguments, the first one the head.
 A program whose subject is the start itself says `fresh=True`: it has a process of its own and calls `init` itself.
 """
 

@@ -46,7 +46,7 @@ def main() -> int:
 
         if not all(entry.fresh for entry in chosen):
             faulthandler.dump_traceback_later(with_grace(arguments.limit), exit=True)
-            engine.init(**{"include_dashboard": False, **file.session})
+            start_session(engine, dict(file.session))
         for entry in chosen:
             write({"started": entry.name})
             began = time.monotonic()
@@ -58,11 +58,27 @@ def main() -> int:
                 os._exit(3)
     faulthandler.dump_traceback_later(arguments.limit, exit=True)
     engine.shutdown()
+    cluster = getattr(importlib.import_module("differential.observe"), "cluster", None)
+    if cluster is not None:
+        cluster.shutdown()
     faulthandler.cancel_dump_traceback_later()
     left = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
     if left:
         print("threads left behind:", left, file=sys.stderr)
     return 0
+
+
+def start_session(engine: Any, session: dict[str, Any]) -> None:
+    """The session that the programs share; with `nodes` in it, a cluster of such nodes, which is `observe.cluster`."""
+    nodes = session.pop("nodes", None)
+    if nodes is None:
+        engine.init(**{"include_dashboard": False, **session})
+        return
+    cluster = importlib.import_module(f"{engine.__name__}.cluster_utils").Cluster()
+    importlib.import_module("differential.observe").cluster = cluster  # type: ignore[attr-defined]
+    for node in nodes:
+        cluster.add_node(**node)
+    engine.init(address=cluster.address, **session)
 
 
 def with_grace(limit: int) -> int:

@@ -85,6 +85,16 @@ def test_a_blocked_lease_lets_a_child_run():
     assert machine.nodes[HEAD].resources.available["CPU"] == -UNIT
 
 
+def test_a_demand_that_came_back_sees_what_was_freed_meanwhile():
+    machine = scheduler(head=2)
+    (lease,) = run(machine, b"first", 1, lease_spec=spec(2))
+    assert run(machine, b"second", 1) == []
+    machine.demand(b"second", 1, None, 0, 0.0)
+    machine.end(lease.lease_id)
+    assert len(run(machine, b"third", 1, lease_spec=spec(0.5))) == 1
+    assert len(run(machine, b"second", 1)) == 1
+
+
 def test_deeper_demand_of_a_job_goes_first():
     machine = scheduler(head=1)
     (lease,) = run(machine, b"driver", 5)
