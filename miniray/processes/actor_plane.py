@@ -51,6 +51,10 @@ class OwnedActor:
         self.refs: list[tuple[int | str, ObjectEntry]] = []
 
 
+#: What the ids of these objects begin with; the actor's id follows.
+HANDLES = b"\xff" * 8
+
+
 def handle_object_id(actor_id: bytes) -> bytes:
     """The id of the object whose refs are the actor's handles."""
     return actor_creation_task_id(actor_id) + b"\x01\0\0\0"
@@ -237,8 +241,22 @@ class ActorPlane:
     def out_of_scope(self, owned: OwnedActor) -> None:
         """No handle is left anywhere (under the lock)."""
         owned.out_of_scope = True
+        self.retire(owned.actor_id)
         if not owned.spec.detached and not self._core.head_lost and not self._core.closed:
             self._core.post(self._core.head, control.ActorOutOfScope(owned.actor_id), True)
+
+    def retire(self, actor_id: bytes) -> None:
+        """Keep nothing of an actor that is dead, and that nothing here holds a handle of."""
+        client = self.clients.get(actor_id)
+        if (
+            client is not None
+            and client.state == control.DEAD
+            and not client.queue
+            and not client.in_flight
+            and handle_object_id(actor_id) not in self._core.objects.entries
+        ):
+            del self.clients[actor_id]
+            self.owned.pop(actor_id, None)
 
     def told_again(self) -> list[Message]:
         """What a new head has to be told: the actors that this process made, and of which it wants to hear (under the
@@ -285,6 +303,9 @@ class ActorPlane:
             self._apply(client, message)
 
     def _apply(self, client: ActorClient, message: control.ActorState) -> None:
+        gone = client.address
+        if gone is not None and message.state in (control.RESTARTING, control.DEAD):
+            self._core.forget(gone.worker_id)
         client.cause = message.cause
         client.error = message.error
         owned = self.owned.get(message.actor_id)
@@ -305,6 +326,7 @@ class ActorPlane:
                 action()
             if owned is not None:
                 self._unpin_creation(owned)
+            self.retire(message.actor_id)
         if self._held and message.state in (control.ALIVE, control.DEAD):
             for call in self._held.pop(message.actor_id, ()):
                 client.submit(call)
@@ -516,7 +538,9 @@ class ActorPlane:
 
     def stop(self, actor_id: bytes, timeout: float) -> bool:
         """Ask the actor's process to end in good order, now. Whether it was dead within `timeout` seconds."""
-        client = self.clients[actor_id]
+        client = self.clients.get(actor_id)
+        if client is None:
+            return True  # it is dead
         ended = Waiter()
         with self._core.lock:
             if client.state == control.DEAD:

@@ -36,6 +36,7 @@ from miniray.system.sockets import Transport
 BATCH = 64
 #: Seconds between the two looks at a dry inbox after which the news of a crash takes effect.
 DRY_INTERVAL = 0.005
+_KEPT_DEAD = 1000
 
 
 class Outbox:
@@ -101,8 +102,8 @@ class CoreWorker:
         self._peers: dict[bytes, control.Hello] = {}
         self._deaths: dict[bytes, list[Callable[[], None]]] = {}
         self._watched: set[bytes] = set()
-        self._departed: set[bytes] = set()  #: they said Goodbye
-        self.dead: dict[bytes, control.WorkerDied] = {}
+        self._departed: dict[bytes, None] = {}  #: they said Goodbye, lately
+        self.dead: dict[bytes, control.WorkerDied] = {}  #: the latest; of others the head will tell again
         self.after_batch: dict[Any, Callable[[Any], None]] = {}  #: what to look at once the envelope is handled
         self._handlers: dict[type, Callable[[bytes, Any], None]] = {}
         self.head_client = HeadClient(self)
@@ -253,15 +254,25 @@ class CoreWorker:
 
     def _on_goodbye(self, sender: bytes, message: control.Goodbye) -> None:
         # Everything the peer had to say came before this. The head's notice, which says why, may come later.
-        self._peers.pop(sender, None)
-        self._departed.add(sender)
-        self.transport.forget(sender)
+        self.forget(sender)
+        self._departed[sender] = None
+        if len(self._departed) > _KEPT_DEAD:
+            del self._departed[next(iter(self._departed))]
+        self.objects.writer_left(sender)
 
     def _on_worker_died(self, sender: bytes, message: control.WorkerDied) -> None:
         worker_id = message.worker_id
         if worker_id in self.dead:
             return
         self.after_last_words(worker_id, lambda: self._bury(message))
+
+    def forget(self, worker_id: bytes) -> None:
+        """A process is gone, and its last words were handled (under the lock): nothing is kept for it any more."""
+        self.transport.forget(worker_id)
+        self._peers.pop(worker_id, None)
+        box = self._outboxes.pop(worker_id, None)
+        if box is not None:
+            box.messages = []
 
     def awaits_last_words(self, worker_id: bytes) -> bool:
         """Whether something waits until all that this dead process had sent was handled."""
@@ -293,16 +304,14 @@ class CoreWorker:
     def _bury(self, message: control.WorkerDied) -> None:
         worker_id = message.worker_id
         self.dead[worker_id] = message
-        self._departed.discard(worker_id)
+        if len(self.dead) > _KEPT_DEAD:
+            del self.dead[next(iter(self.dead))]
+        self._departed.pop(worker_id, None)
         if self.on_last_words is not None and message.log_files and not message.expected:
             task = self.tasks.pending.get(message.last_begun[:24])
             self.on_last_words(message, task.push.name if task is not None else "")
         self._watched.discard(worker_id)
-        self.transport.forget(worker_id)
-        box = self._outboxes.pop(worker_id, None)
-        if box is not None:
-            box.messages = []
-        self._peers.pop(worker_id, None)
+        self.forget(worker_id)
         self.tasks.on_worker_died(message)
         self.objects.on_process_died(message)
         if self.executor is not None:

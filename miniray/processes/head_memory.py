@@ -336,7 +336,8 @@ class Memory:
     def _free_orphan(self, location: Location) -> None:
         name = location.segment
         if name not in self._orphaned:
-            if location.writer in self._head.members:  # it has said Goodbye, and we have not noticed yet
+            writer = self._head.members.get(location.writer)
+            if writer is not None and not writer.dead:  # it has said Goodbye, and we have not noticed yet
                 self._early.setdefault(location.writer, []).append(location)
             return
         slots = self._slots.get(name)

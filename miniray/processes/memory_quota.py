@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Bytes to ask for at once.
 CHUNK = 8 << 20
+#: Seconds without a new object after which memory that is kept warm goes back to the system.
+IDLE_AFTER = 10.0
 
 
 class MemoryQuota:
@@ -126,3 +128,38 @@ class MemoryQuota:
         core = self._core
         if not core.closed and not core.head_lost:
             core.post(core.head, control.ReleaseMemory(core.node_id, surplus))
+
+
+class IdleMemory:
+    """Warm memory goes back to the system when no object was made for a while."""
+
+    def __init__(self, core: CoreWorker) -> None:
+        self._core = core
+        self._armed = False
+        self._made = 0
+
+    def wake(self) -> None:
+        """Something was freed (under the core worker's lock)."""
+        if not self._armed and not self._core.closed:
+            self._armed = True
+            self._made = self._core.objects.store.made
+            self._core.reactor.call_later(IDLE_AFTER, self._look)
+
+    def _look(self) -> None:
+        self._armed = False
+        store = self._core.objects.store
+        if self._core.closed:
+            return
+        if store.made != self._made:
+            self.wake()
+            return
+        # Unmapping a gigabyte takes a while, and this is the thread that leads.
+        threading.Thread(target=self._trim, name="miniray-trim", daemon=True).start()
+
+    def _trim(self) -> None:
+        objects = self._core.objects
+        objects.store.trim()
+        with self._core.lock:
+            if not self._core.closed:
+                objects.drain()
+                self._core.flush()

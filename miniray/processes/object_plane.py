@@ -20,8 +20,8 @@ from miniray import exceptions
 from miniray.messages import control, objects
 from miniray.messages.objects import KIND_ERROR, Address, Handover, Location, Payload
 from miniray.processes import current, ref_sites
-from miniray.processes.actor_plane import OwnedActor
-from miniray.processes.memory_quota import MemoryQuota
+from miniray.processes.actor_plane import HANDLES, OwnedActor
+from miniray.processes.memory_quota import IdleMemory, MemoryQuota
 from miniray.processes.object_freeing import ObjectFreeing
 from miniray.processes.object_futures import ObjectFutures
 from miniray.processes.object_recovery import CopyGone, ObjectRecovery
@@ -79,6 +79,7 @@ class ObjectPlane:
         self._store: SegmentStore | None = None
         self._store_lock = threading.Lock()
         self.quota = MemoryQuota(core)
+        self.idle_memory = IdleMemory(core)
         self.waiting = ObjectWaiting(core, self)
         self.futures = ObjectFutures(core, self)
         self.recovery: ObjectRecovery
@@ -482,6 +483,7 @@ class ObjectPlane:
         core = self._core
         if location.writer == core.worker_id:
             self.store.free(location.segment, location.offset, location.size, shared)
+            self.idle_memory.wake()
             return
         from miniray.system import segment, shared_memory  # they are there already where large objects are
 
@@ -501,6 +503,8 @@ class ObjectPlane:
     def remove_borrower(self, owner: Address, object_id: bytes) -> None:
         """Effect: this process no longer borrows that object."""
         self._core.post(owner, objects.RemoveBorrowers([object_id]))
+        if object_id.startswith(HANDLES):
+            self._core.actors.retire(object_id[len(HANDLES) : len(HANDLES) + 16])
 
     def add_borrowers(self, owner: Address, object_ids: list[bytes], ack: int) -> None:
         """Effect: register with the owner."""
@@ -606,14 +610,20 @@ class ObjectPlane:
         """The owner of values that we wrote needs them no more."""
         for location in message.locations:
             self.store.free(location.segment, location.offset, location.size, shared=True)
+        self.idle_memory.wake()
+
+    def writer_left(self, worker_id: bytes) -> None:
+        """A process that wrote for us is gone, and may not have read any more what we freed lately. Told twice does no
+        harm.
+        """
+        sent = self._sent_frees.pop(worker_id, None)
+        if sent and not self._core.head_lost:
+            self._core.post(self._core.head, objects.SegmentsOrphaned(list(sent)))
 
     def on_process_died(self, message: control.WorkerDied) -> None:
         """A process is gone: as a borrower, and as an owner."""
         self.counter.process_died(message.worker_id)
-        sent = self._sent_frees.pop(message.worker_id, None)
-        if sent and not self._core.head_lost:
-            # It may not have read them any more. Told twice does no harm.
-            self._core.post(self._core.head, objects.SegmentsOrphaned(list(sent)))
+        self.writer_left(message.worker_id)
 
     def fail_all(self, reason: str) -> None:
         """The session is lost: nothing that is pending will ever come."""

@@ -111,6 +111,7 @@ class SegmentStore:
         self._pid = os.getpid()
         self._writer = writer or f"{self._pid:x}.{next(_numbers)}"
         self._counter = 0
+        self.made = 0  # how many objects there have been
         self._total = 0  # bytes reserved, and allocated or just about to be
         self._own: dict[str, Segment] = {}  # those with objects in them, and all slabs; the oldest first
         self._slabs: list[Segment] = []
@@ -159,6 +160,7 @@ class SegmentStore:
         """
         if self._gone:
             self.collect()
+        self.made += 1
         if size == 0:
             return Buffer(self, None, 0, 0)
         try:

@@ -7,7 +7,6 @@ its programs, if it has any, are recorded on Ray, and are not run on miniray.
 from __future__ import annotations
 
 OPEN_AREAS: tuple[str, ...] = (
-    "store",
     "command-line",
     "util-more",
 )
@@ -160,6 +159,10 @@ BULLETS: dict[str, dict[str, str]] = {
         "full": "when the store is full, values spill or wait, and are not lost",
         "spilled": "spilled values come back to whoever asks, workers too",
         "argument": "tasks take and make values while the store is full",
+        "larger": "a value larger than the whole store is stored all the same",
+        "in-use": "values that are being looked at stay as they are while the store overflows",
+        "disk-full": "when the disk is full too, whoever stores gets OutOfDiskError, and nothing stored is lost",
+        "out-of-memory": "a worker killed for want of memory gives OutOfMemoryError; task_oom_retries are apart",
     },
     "devices": {
         "environment": "CUDA_VISIBLE_DEVICES follows the GPUs of a task",

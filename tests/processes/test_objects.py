@@ -9,6 +9,7 @@ from psutil import pid_exists
 
 import miniray
 from miniray import exceptions
+from miniray.processes import current, memory_quota
 from miniray.system.segment import SLAB_SIZE, ends_with_writer, is_free
 from tests.faults.inside import appended, note, store_bytes, store_files
 from tests.waiting import wait_for
@@ -300,3 +301,11 @@ def test_what_a_dead_actor_has_put_goes_with_it(session):
     before = in_use()
     miniray.kill(putter)
     wait_for(lambda: in_use() <= before - 6 * MEGABYTE, message=lambda: f"{in_use()} of {before}")
+
+
+def test_memory_that_nobody_uses_goes_back_to_the_system(session, monkeypatch):
+    monkeypatch.setattr(memory_quota, "IDLE_AFTER", 0.05)
+    refs = [miniray.put(np.ones(20 * MEGABYTE, np.uint8)) for _ in range(3)]
+    del refs
+    store = current.core_or_none().objects.store
+    wait_for(lambda: store.used + store.pooled == 0, message=lambda: f"{store.used} used, {store.pooled} warm")

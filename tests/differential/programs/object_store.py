@@ -40,3 +40,23 @@ def results_beyond_the_store(ray):
 
     refs = [make.remote(number) for number in range(8)]
     return [int(ray.get(ref)[0]) for ref in refs]
+
+
+@program("store/larger")
+def larger_than_the_store(ray):
+    import numpy
+
+    @ray.remote
+    def size_and_last(array):
+        return array.size, int(array[-1])
+
+    ref = ray.put(numpy.full(150 * MEGABYTE, 7, dtype="uint8"))
+    return ray.get(size_and_last.remote(ref)), int(ray.get(ref)[0])
+
+
+@program("store/in-use")
+def views_while_the_store_overflows(ray):
+    import numpy
+
+    arrays = [ray.get(ray.put(numpy.full(20 * MEGABYTE, number, dtype="uint8"))) for number in range(8)]
+    return [(int(array.min()), int(array.max()), array.flags.writeable) for array in arrays]
