@@ -24,6 +24,7 @@ from miniray.state_machines import lease_record as leasing
 from miniray.state_machines.actor_record import Actor
 from miniray.state_machines.resources import from_units
 from miniray.state_machines.table_prefix import TablePrefix
+from miniray.system.ray_settings import KEPT_DEAD, setting
 
 if TYPE_CHECKING:
     from miniray.processes.head_shell import Head
@@ -48,7 +49,7 @@ class Actors:
     def __init__(self, head: Head, node_ip: str) -> None:
         self._head = head
         self._head_id = head.startup.head_id
-        self.lifecycle = lifecycle.ActorLifecycle(node_ip)
+        self.lifecycle = lifecycle.ActorLifecycle(node_ip, setting(head.config.system_config, *KEPT_DEAD))
         #: number of a demand <-> (actor, incarnation)
         self._wanted: dict[int, tuple[bytes, int]] = {}
         self._demands: dict[tuple[bytes, int], int] = {}

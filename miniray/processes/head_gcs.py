@@ -307,6 +307,10 @@ class Gcs:
         """The row of a worker."""
         self.put(TablePrefix.WORKERS, member.worker_id, _encode(member.row()))
 
+    def forget_worker(self, worker_id: bytes) -> None:
+        """One that is long dead."""
+        self.delete(TablePrefix.WORKERS, worker_id)
+
     def on_died(self, member: Member) -> None:
         """A process is gone."""
         worker_id = member.worker_id

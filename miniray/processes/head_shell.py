@@ -53,6 +53,7 @@ from miniray.system import session as sessions
 from miniray.system import worker_coverage
 from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
 from miniray.system.lifeline import Greeting, is_at_end
+from miniray.system.ray_settings import KEPT_DEAD, setting
 from miniray.system.sockets import LoopbackTransport, ZmqTransport
 from miniray.system.task_record import take_record
 
@@ -67,7 +68,6 @@ LEAVE_GRACE = 3.0
 _KEPT_REPLIES = 128
 #: ... when requests may be sent again that an earlier head has answered
 _KEPT_AFTER_A_RESTART = 2000
-_KEPT_DEAD = 10_000
 #: seconds that the life line of somebody who was taken for dead stays open
 _FAREWELL = 5.0
 
@@ -82,6 +82,7 @@ class Head:
         self.now = time.monotonic()
         self.members: dict[bytes, Member] = {}
         self.dead: OrderedDict[bytes, control.WorkerDied] = OrderedDict()
+        self._kept_dead = setting(config.system_config, *KEPT_DEAD)
         self.transport = self._make_transport()
         self.transport.epoch = startup.epoch
         install_trace(self.transport, "head")
@@ -555,8 +556,8 @@ class Head:
         notice = member.died()
         notice.last_begun = take_record(self.config.store_dir, worker_id)
         self.dead[worker_id] = notice
-        if len(self.dead) > _KEPT_DEAD:
-            self.dead.popitem(last=False)
+        if len(self.dead) > self._kept_dead:
+            self.gcs.forget_worker(self.dead.popitem(last=False)[0])
         # Before it is forgotten: who else is to be told depends on what it held.
         audience = set(member.watchers)
         audience |= self.leases.on_died(member)
@@ -569,6 +570,8 @@ class Head:
         self.gcs.on_died(member)
         self.reports.on_died(member)
         del self.members[worker_id]
+        for other_member in self.members.values():
+            other_member.watchers.discard(worker_id)
         self._peers.pop(worker_id, None)
         self._outbox.pop(worker_id, None)
         self.transport.forget(worker_id)

@@ -117,9 +117,11 @@ class ActorLifecycle:
 
     Args:
         node_ip: for the texts of errors.
+        kept_dead: how many of the dead stay known.
     """
 
-    def __init__(self, node_ip: str) -> None:
+    def __init__(self, node_ip: str, kept_dead: int = KEPT_DEAD) -> None:
+        self._kept_dead = kept_dead
         self.actors: dict[bytes, Actor] = {}
         self._node_ip = node_ip
         self._names: dict[tuple[str, str], Actor] = {}
@@ -463,7 +465,7 @@ class ActorLifecycle:
         actor.spec.creation.arguments = actor.spec.creation.ref_arguments = None
         actor.spec.export.payload.data = None
         self._dead.append(actor.actor_id)
-        while len(self._dead) > KEPT_DEAD:
+        while len(self._dead) > self._kept_dead:
             actor_id = self._dead.popleft()
             del self.actors[actor_id]
             effects.append(Forgotten(actor_id))

@@ -18,6 +18,8 @@ SPILLING_THRESHOLD = "object_spilling_threshold", 0.8
 SPILLING_ENABLED = "automatic_object_spilling_enabled", True
 #: The share of a disk in use above which nothing more is written to it.
 DISK_THRESHOLD = "local_fs_capacity_threshold", 0.95
+#: How many actors and processes stay known after their death. (Ray keeps 100,000 actors.)
+KEPT_DEAD = "maximum_gcs_destroyed_actor_cached_count", 10_000
 
 
 def setting(given: Mapping[str, Any], name: str, default: _T) -> _T:

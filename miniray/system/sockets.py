@@ -49,6 +49,7 @@ TraceHook = Callable[[str, bytes, Message], None]
 #: How long a wait looks for a message before it blocks, and how short waits must be for it to look at all, in seconds.
 LOOKING = 1e-4
 
+_KEPT_FORGOTTEN = 10_000
 _WAKE = b""
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
@@ -128,7 +129,7 @@ class ZmqTransport:
         self._hello = Hello(self.address, version, kind, os.getpid())
         self._lock = threading.RLock()
         self._peers: dict[bytes, zmq.Socket[bytes]] = {}
-        self._forgotten: set[bytes] = set()
+        self._forgotten: dict[bytes, None] = {}  # the latest, so that it does not grow for ever
         self._held: dict[bytes, list[Message]] = {}
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Envelope).decode
@@ -175,7 +176,9 @@ class ZmqTransport:
     def forget(self, worker_id: bytes) -> None:
         """Close the socket of a peer that is dead; what was on its way to it is dropped."""
         with self._lock:
-            self._forgotten.add(worker_id)
+            self._forgotten[worker_id] = None
+            if len(self._forgotten) > _KEPT_FORGOTTEN:
+                del self._forgotten[next(iter(self._forgotten))]
             socket = self._peers.pop(worker_id, None)
             if socket is not None:
                 socket.close(linger=0)

@@ -193,9 +193,8 @@ def test_a_detached_actor_outlives_handles_owner_and_job():
     assert life.detached_processes(JOB) == {b"w"}
 
 
-def test_the_oldest_dead_are_forgotten(monkeypatch):
-    monkeypatch.setattr(actor_lifecycle, "KEPT_DEAD", 2)
-    life = machine()
+def test_the_oldest_dead_are_forgotten():
+    life = ActorLifecycle("127.0.0.1", kept_dead=2)
     forgotten = []
     for number in range(4):
         alive(life, b"%d" % number, b"w%d" % number)
