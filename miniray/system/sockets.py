@@ -196,7 +196,7 @@ class ZmqTransport:
         by this.
         """
         with self._lock:
-            self._forgotten.discard(worker_id)
+            self._forgotten.pop(worker_id, None)
             return self._held.pop(worker_id, [])
 
     # -- receiving (by the leading thread only) -----------------------------------------------------------------------
