@@ -33,7 +33,7 @@ import msgspec
 from miniray.messages.control import LeaseSpec
 from miniray.state_machines.resources import NodeResources
 
-_HALF_FULL = 0.5
+HALF_FULL = 0.5
 #: the score of a pool without room
 _NO_ROOM = float("inf")
 
@@ -232,7 +232,7 @@ class Need:
         best, least = None, _NO_ROOM
         for pool in tier:
             cost = score(pool)
-            if cost < _HALF_FULL:
+            if cost < HALF_FULL:
                 if pool.node_id == owner_node or pool.bundle:
                     return pool
                 cost = 0.0
