@@ -488,6 +488,7 @@ def create_actor(
         actor_name=name or "",
         placement_group_id=where.group_id,
         captures_children=where.captures,
+        task_events=options.get("enable_task_events") is not False,
     )
     spec = LeaseSpec(
         placement,

@@ -232,6 +232,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
         timeout=options.get("timeout_s") or core.job_config.get("task_timeout_s") or 0.0,
         placement_group_id=where.group_id,
         captures_children=where.captures,
+        task_events=options.get("enable_task_events") is not False,
     )
     label_selector = options.get("label_selector") or {}
     spec = LeaseSpec(

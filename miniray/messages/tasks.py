@@ -94,6 +94,7 @@ class TaskExtras(Struct, array_like=True, omit_defaults=True):
     trace: bytes = b""
     timeout: float = 0.0  #: seconds that the task may run; 0: no limit
     captures_children: bool = False  #: what it submits runs in its placement group
+    task_events: bool = True  #: the state API and the timeline show it (of an actor: all its calls)
 
 
 class TaskReply(Struct, array_like=True, tag=22):

@@ -63,6 +63,7 @@ class ActorExecutor:
         self.class_name = creation.name.rpartition(".")[0]
         self.repr_name = ""  #: its `repr`, if its class has one of its own
         self.name = extras.actor_name
+        self.task_events = extras.task_events
         self.resources = extras.resources
         self.accelerator_ids = extras.accelerator_ids
         self.placement_group_id = extras.placement_group_id
@@ -324,7 +325,8 @@ class ActorExecutor:
             core.post(owner, reply, urgent)
             if self._finishing is not None:
                 self.check_finished()
-        self._executor.events.executed(push, context, reply.duration, reply.status)
+        if self.task_events:
+            self._executor.events.executed(push, context, reply.duration, reply.status)
 
     def _leave(self, reason: str) -> None:
         with self._core.lock:

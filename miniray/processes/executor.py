@@ -419,7 +419,8 @@ class Executor:
         if stats is None:
             stats = self._stats[push.function_id] = FunctionStats()
         stats.observe(reply.duration)
-        self.events.executed(push, context, reply.duration, reply.status)
+        if extras.task_events and (self.actor is None or self.actor.task_events):
+            self.events.executed(push, context, reply.duration, reply.status)
 
     def _estimate(self, push: TaskPush) -> float:
         stats = self._stats.get(push.function_id)

@@ -47,7 +47,7 @@ class StateReports:
         if message.what == "tasks":
             core.events.flush()
             total = len(core.tasks.pending) + len(core.actors.calls)
-            rows = self._tasks()
+            rows = (row for row in self._tasks() if row is not None)
         elif message.what == "objects":
             core.objects.drain()
             total = len(core.objects.entries)
@@ -60,7 +60,7 @@ class StateReports:
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
-    def _tasks(self) -> Iterator[TaskRow]:
+    def _tasks(self) -> Iterator[TaskRow | None]:
         core = self._core
         # What runs here comes first: it is little, and it is what nobody else knows.
         if core.executor is not None:
@@ -69,7 +69,7 @@ class StateReports:
         for call in core.actors.calls.values():
             yield self._call(call)
         for task in core.tasks.pending.values():
-            yield self._pending(task)
+            yield self._pending(task) if extras_of(task.push.options).task_events else None
 
     def _row(self, push: TaskPush, state: str, function: str, attempt: int) -> TaskRow:
         extras = extras_of(push.options)
@@ -119,6 +119,8 @@ class StateReports:
             if client is None or client.error is not None:
                 continue
             push = owned.spec.creation
+            if not extras_of(push.options).task_events:
+                continue
             if client.incarnation >= 0:
                 state = "FINISHED"  # its worker, which has told more about it, may have been killed before it did
             elif client.state != control.PENDING_CREATION:
@@ -135,10 +137,12 @@ class StateReports:
         core = self._core
         now, counter = time.time(), time.perf_counter()
         running = executor.running
-        if running is not None:
+        actor = core.actor
+        if actor is not None and not actor.task_events:
+            return
+        if running is not None and extras_of(running.options).task_events:
             context = executor.context
             yield self._here(running, RUNNING, context.function if context is not None else None, now, executor.began)
-        actor = core.actor
         if actor is not None:
             for context in list(actor.contexts.values()):
                 if context.push is not None:

@@ -110,6 +110,8 @@ class TaskEventBuffer:
         now = time.time()
         error_type = error_type_of(error)
         extras = extras_of(push.options)
+        if not extras.task_events:
+            return
         self._failures.append(
             TaskRow(
                 push.task_id,

@@ -216,6 +216,8 @@ def _objects(source: Source, detail: bool, most: int | None, timeout: float) -> 
         about = {"type": process["worker_type"], "pid": process["pid"], "ip": "127.0.0.1"}
         for values in reported:
             row = ObjectRow(*values)
+            if not (row.local or row.submitted or row.contained_in or row.borrowers):
+                continue  # only its lineage is needed
             rows.append(
                 {
                     "object_id": row.object_id.hex(),
@@ -228,9 +230,9 @@ def _objects(source: Source, detail: bool, most: int | None, timeout: float) -> 
                 }
             )
     rows.sort(key=lambda row: row["object_id"])
-    total = sum(number for _, _, number in answer["reports"])
+    untold = sum(number - len(reported) for _, reported, number in answer["reports"])
     found = rows[:RAY_MAX_LIMIT_FROM_DATA_SOURCE]
-    return Table(found, max(total, len(rows)), len(found), _warning_of(answer))
+    return Table(found, len(rows) + untold, len(found), _warning_of(answer))
 
 
 # -- what the head knows -----------------------------------------------------------------------------------------------

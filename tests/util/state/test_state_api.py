@@ -363,3 +363,15 @@ def test_logs_that_are_not_there_are_refused() -> None:
         list(state.get_log(filename="x"))
     with pytest.raises(AssertionError, match="At least one of node ip and node id is required"):
         state.list_logs()
+
+
+def test_tasks_that_are_not_to_be_shown_are_not() -> None:
+    quiet = echo.options(name="quiet", enable_task_events=False)
+    miniray.get(quiet.remote())
+    waiting = echo.options(name="quiet", enable_task_events=False, resources={"custom": 5}).remote()
+    actor = Actor.options(enable_task_events=False).remote()
+    miniray.get([actor.pid.remote(), echo.options(name="loud").remote()])
+    assert len(tasks("loud")) == 1
+    assert tasks("quiet") == []
+    assert state.list_tasks(filters=[("actor_id", "=", actor._actor_id.hex())]) == []
+    miniray.cancel(waiting)
