@@ -70,7 +70,8 @@ class ObjectRecovery:
             self._keep(task, [entry for entry in shared if entry.payload is not None])
         self._ended(task, error)
         if shared and self.dead_nodes:
-            self.lose_stale(shared)
+            # Not before the pins of this run are released: the task may run again at once, with pins of its own.
+            self._core.after_batch[tuple(shared)] = self.lose_stale
 
     def failed(self, task: PendingTask | ActorCall, error: BaseException) -> None:
         """A task will not run (again)."""
@@ -129,7 +130,7 @@ class ObjectRecovery:
         entries = core.objects.entries.values()
         self.lose([entry for entry in entries if entry.payload is not None and _node_of(entry.payload) == node_id])
 
-    def lose_stale(self, entries: list[ObjectEntry]) -> None:
+    def lose_stale(self, entries: Iterable[ObjectEntry]) -> None:
         """Of objects that became ready just now, lose those whose node is gone already: their news came late."""
         dead = self.dead_nodes
         stale = [entry for entry in entries if entry.payload is not None and _node_of(entry.payload) in dead]

@@ -285,6 +285,22 @@ def test_what_an_actor_returned_comes_back_when_its_calls_may_be_repeated(nodes)
     miniray.kill(counter)
 
 
+def test_a_reply_that_comes_after_the_news_of_its_node_counts_as_lost(nodes):
+    runs = nodes.note()
+    core = current.core_or_none()
+    argument = make.remote(runs)
+    made(argument)
+    node_id = bytes.fromhex(nodes.node.node_id)
+    core.objects.recovery.dead_nodes.add(node_id)  # as if its replies were late, each time
+    try:
+        with pytest.raises(exceptions.ObjectReconstructionFailedError, match="retries has been exceeded"):
+            miniray.get(twice.options(max_retries=1).remote(runs, argument))
+    finally:
+        core.objects.recovery.dead_nodes.discard(node_id)
+    assert len(runs) == 3, "each run had its argument"
+    wait_for(lambda: argument._entry.submitted == 0)
+
+
 def test_a_future_waits_for_what_was_lost(nodes):
     runs = nodes.note()
     ref = make.remote(runs, 8)
