@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,12 @@ needs_ray = pytest.mark.skipif(
 )
 
 
-def run(program: Path, *arguments: object, cwd: Path, expect_code: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    program: Path, *arguments: object, cwd: Path, expect_code: int = 0, command: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
-        [sys.executable, str(program), *map(str, arguments)],
+        [sys.executable, *command, str(program), *map(str, arguments)],
         cwd=cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -83,6 +86,27 @@ def test_it_prints_what_it_promises(name, tmp_path):
     lines = run(EXAMPLES / name, cwd=tmp_path).stdout.splitlines()
     assert [line for line in lines if line in EXPECTED[name]] == EXPECTED[name], lines
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_it_prints_the_same_under_miniray_run_when_it_imports_ray(name, tmp_path):
+    if name.startswith("numpy"):
+        pytest.importorskip("numpy")
+    lines = run(on_ray(name, tmp_path), cwd=tmp_path, command=["-m", "miniray", "run"]).stdout.splitlines()
+    assert [line for line in lines if line in EXPECTED[name]] == EXPECTED[name], lines
+
+
+@needs_ray
+@pytest.mark.differential
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", EXPECTED)
+def test_it_prints_the_same_on_ray_by_the_engine(name, tmp_path):
+    source = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert source.count("ray.init()") == 1
+    program = tmp_path / name
+    program.write_text(source.replace("ray.init()", 'ray.init(engine="ray")'), encoding="utf-8")
+    lines = run(program, cwd=tmp_path).stdout.splitlines()
+    assert [line for line in lines if line in EXPECTED[name]] == EXPECTED[name], lines
 
 
 @needs_ray
@@ -177,6 +201,15 @@ def test_the_census_of_the_standard_library_shows_progress_and_draws_a_chart(tmp
     assert drawn.tag.endswith("svg")
     version = ".".join(map(str, sys.version_info[:3]))
     assert f"The standard library of Python {version}" in "".join(drawn.itertext())
+
+
+def test_the_census_is_the_same_under_miniray_run(project, tmp_path):
+    program, arguments = EXAMPLES / "stdlib_census.py", ("--root", project, "--cpus", 2)
+    ours = run(program, *arguments, "--output", "ours.svg", cwd=tmp_path)
+    other = on_ray("stdlib_census.py", tmp_path)
+    theirs = run(other, *arguments, "--output", "theirs.svg", cwd=tmp_path, command=["-m", "miniray", "run"])
+    assert without_time(ours.stdout) == without_time(theirs.stdout)
+    assert (tmp_path / "ours.svg").read_bytes() == (tmp_path / "theirs.svg").read_bytes()
 
 
 @needs_ray
