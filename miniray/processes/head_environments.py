@@ -9,22 +9,18 @@ a fork server of its own.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from miniray.messages.startup import EnvironmentPlan, EnvironmentRequest
-from miniray.processes.environment_plan import CONFIGURATION, immediate_plan
 from miniray.processes.head_members import Member
 from miniray.processes.head_workers import WorkerStarter
-from miniray.system import environment_cache
 from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
-from miniray.system.package_store import PackageStore
 from miniray.system.process_start import python_command, spawn
 
 if TYPE_CHECKING:
@@ -33,6 +29,8 @@ if TYPE_CHECKING:
 #: seconds; Ray's default for the set-up, and how long it remembers a failure
 SETUP_TIMEOUT = 600.0
 _REMEMBER_FAILURE = 10.0
+#: bytes of all packages of a session, beyond which unused ones go
+PACKAGES_LIMIT = 10 << 30
 _decode_plan = msgspec.json.Decoder(EnvironmentPlan).decode
 
 
@@ -78,6 +76,10 @@ class Environments:
         if failure is not None and head.now - failure[0] < _REMEMBER_FAILURE:
             head.leases.unprepared(runtime_env, failure[1])
             return
+        # Here and below: a session without environments does not pay for these imports.
+        from miniray.processes.environment_plan import CONFIGURATION, immediate_plan
+        from miniray.system.package_store import PackageStore
+
         fields: dict[str, Any] = msgspec.json.decode(runtime_env)
         plan = immediate_plan(fields, PackageStore(head.config.session_dir))
         if plan is not None:
@@ -88,8 +90,10 @@ class Environments:
             )
 
     def _set_up(self, runtime_env: str, timeout: float) -> None:
+        from miniray.system import environment_cache
+
         head = self._head
-        name = hashlib.sha256(runtime_env.encode()).hexdigest()[:16]
+        name = _short_name(runtime_env)
         log = os.path.join(head.startup.paths.logs, f"runtime_env_setup-{name}.log")
         ours, theirs = socket.socketpair()
         with theirs:
@@ -157,6 +161,8 @@ class Environments:
         self._failures.pop(runtime_env, None)
         lock = -1
         if plan.lock:
+            import fcntl
+
             lock = os.open(plan.lock, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_SH)
         self._ready[runtime_env] = _Environment(plan, lock, self._own_starter(runtime_env, plan))
@@ -189,6 +195,21 @@ class Environments:
             if environment.lock >= 0:
                 os.close(environment.lock)
 
+    def on_job_finished(self, runtime_env: dict[str, Any]) -> None:
+        """A job with this environment is over: its packages may be in nobody's way any more."""
+        from miniray.processes.environment_plan import packages_of
+        from miniray.system.package_store import PackageStore
+
+        if not packages_of(runtime_env):
+            return
+        head = self._head
+        store = PackageStore(head.config.session_dir)
+        needed = [msgspec.json.decode(name) for name in (*self._ready, *self._at_work)]
+        needed += [job["config"].get("runtime_env") or {} for job in head.gcs.jobs.values() if not job["is_dead"]]
+        keep = {store.path(uri, kind) for fields in needed for uri, kind in packages_of(fields)}
+        # Not in the head's own thread: large packages take their time.
+        threading.Thread(target=store.shrink, args=(keep, _packages_limit()), daemon=True).start()
+
     def end(self) -> None:
         """The session ends."""
         for runtime_env, work in list(self._at_work.items()):
@@ -200,7 +221,7 @@ class Environments:
         if not plan.command:
             return None
         startup = self._head.startup
-        name = hashlib.sha256(runtime_env.encode()).hexdigest()[:16]
+        name = _short_name(runtime_env)
         err = os.path.join(startup.paths.logs, f"runtime_env_processes-{name}.err")
 
         def launch() -> ForkServerConnection:
@@ -214,6 +235,20 @@ class Environments:
         starter = WorkerStarter(self._head, launch(), launch, hopeless)
         starter.open()
         return starter
+
+
+def _packages_limit() -> int:
+    """Bytes, as in Ray."""
+    try:
+        return int(float(os.environ["RAY_RUNTIME_ENV_WORKING_DIR_CACHE_SIZE_GB"]) * (1 << 30))
+    except (KeyError, ValueError):
+        return PACKAGES_LIMIT
+
+
+def _short_name(runtime_env: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(runtime_env.encode()).hexdigest()[:16]
 
 
 def _tail(path: str) -> str:

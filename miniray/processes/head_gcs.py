@@ -266,6 +266,8 @@ class Gcs:
         self._head.actors.on_job_finished(job_id, driver.worker_id)
         self._head.placement.on_job_finished(job_id)
         self._head.leases.end_job(job_id, "its job has finished")
+        if job["config"].get("runtime_env"):
+            self._head.environments.on_job_finished(job["config"]["runtime_env"])
 
     def warn_job(self, job_id: bytes, text: str) -> None:
         """A line for the user of this job."""

@@ -1,7 +1,8 @@
 """The packages of a session: copies of directories and archives from which its workers run, each under the hash of its
 contents.
 
-They lie in the session directory and end with it. A package is copied or unpacked beside its place and renamed into it
+They lie in the session directory and end with it; what nobody has used for a while goes earlier, when all together have
+grown too large. A package is copied or unpacked beside its place and renamed into it
 when it is whole, so that whoever finds it finds all of it; whoever comes second throws his own away.
 """
 
@@ -12,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,6 +21,8 @@ from contextlib import contextmanager
 Excluded = Callable[[str, bool], bool]
 _ARCHIVES = (".zip", ".whl", ".tar.gz", ".tgz", ".tar.xz")
 _CHUNK = 1 << 20
+#: seconds
+_RECENT = 60.0
 
 
 class PackageTooLargeError(Exception):
@@ -114,6 +118,7 @@ class PackageStore:
         """
         place = self.path(uri, kind)
         if os.path.isdir(place):
+            os.utime(place)
             return place
         with self._building(kind) as building:
             _unpack(archive, uri, building)
@@ -123,6 +128,30 @@ class PackageStore:
                 whole = os.path.join(building, inside[0])
             self._settle(whole, place)
         return place
+
+    def shrink(self, keep: set[str], limit: int) -> None:
+        """Remove the longest unused packages until the rest has no more than `limit` bytes.
+
+        Args:
+            keep: paths of those that are needed. What was used within the last minute stays too: a driver that has
+                found it may not be known yet.
+        """
+        found = []
+        for folder in os.scandir(self._root) if os.path.isdir(self._root) else ():
+            for entry in os.scandir(folder.path) if folder.name.endswith("_files") else ():
+                if not entry.name.startswith("."):
+                    found.append((entry.stat().st_mtime, _size(entry.path), entry.path))
+        total = sum(size for _, size, _ in found)
+        newest = time.time() - _RECENT
+        for used, size, path in sorted(found):
+            if total <= limit or used > newest:
+                return
+            if path not in keep:
+                # First out of sight, so that nobody finds half of it.
+                hidden = os.path.join(os.path.dirname(path), f".removed-{os.path.basename(path)}")
+                os.rename(path, hidden)
+                shutil.rmtree(hidden, ignore_errors=True)
+                total -= size
 
     @contextmanager
     def _building(self, kind: str) -> Iterator[str]:
@@ -142,6 +171,18 @@ class PackageStore:
         except OSError:
             if not os.path.isdir(place):  # nobody was faster: it is an error
                 raise
+        os.utime(place)
+
+
+def _size(path: str) -> int:
+    total = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except OSError:
+                pass
+    return total
 
 
 def _walk(source: str, excluded: Excluded) -> Iterator[tuple[str, str, os.stat_result]]:

@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -94,3 +95,19 @@ def test_an_archive_cannot_write_outside(store, source, tmp_path):
     with pytest.raises((ValueError, tarfile.TarError)):
         store.add_archive(str(archive), "working_dir")
     assert not list(tmp_path.rglob("outside.txt"))
+
+
+def test_the_longest_unused_packages_go_and_needed_ones_stay(store, tmp_path):
+    paths = {}
+    for age, name in ((4000, "oldest"), (3000, "needed"), (2000, "old"), (0, "new")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "file").write_text(name[0] * 100)
+        uri, _ = store.add_directory(str(folder), "working_dir", excluded=everything, inside=name)
+        paths[name] = store.path(uri, "working_dir")
+        os.utime(paths[name], (time.time() - age,) * 2)
+    store.shrink({paths["needed"]}, 300)
+    assert [name for name, path in paths.items() if os.path.exists(path)] == ["needed", "old", "new"]
+    store.shrink({paths["needed"]}, 0)
+    assert [name for name, path in paths.items() if os.path.exists(path)] == ["needed", "new"]
+    assert not [name for name in os.listdir(os.path.dirname(paths["new"])) if name.startswith(".")]
