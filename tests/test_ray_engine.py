@@ -85,7 +85,7 @@ def test_a_program_of_miniray_runs_on_ray() -> None:
 @needs_ray
 @pytest.mark.differential
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("example", ["hello.py", "parallel_map.py"])
+@pytest.mark.parametrize("example", ["parallel_map.py"])
 def test_examples_print_the_same(example: str) -> None:
     path = ROOT / "examples" / example
     done = on_ray(str(path), MINIRAY_ENGINE="ray", RAY_LOG_TO_DRIVER="0")

@@ -11,6 +11,7 @@ resources is stuck only if nothing in the whole session goes on.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,8 @@ class WaitWatch:
         dead = [record for record in records if record.node in left]
         for record in records:
             record.looks = record.looks + 1 if record.node in left else 0
+            if record.looks == LOOKS - 1:
+                gc.collect()  # cycles of garbage may hold handles, and with them resources
         ripe = [record for record in dead if record.looks >= LOOKS and record.error is None]
         if not ripe:
             return

@@ -358,7 +358,7 @@ class LoopbackTransport:
     def _put(self, frame: bytes) -> None:
         self._queue.put(frame)
         pipe = self._pipe
-        # Whoever reads the inbox takes the flag back before it looks into the queue.
+        # Who reads the inbox takes the flag back before it looks into the queue for the last time.
         if pipe is not None and not self._signalled:
             self._signalled = True
             os.write(pipe[1], b"x")
@@ -396,12 +396,16 @@ class LoopbackTransport:
 
     def pending(self) -> bool:
         """Whether a frame can be received at once."""
-        if self._signalled and self._pipe is not None:
-            self._signalled = False
-            try:
-                os.read(self._pipe[0], 4096)
-            except BlockingIOError:
-                pass  # its writer has not come to that yet
+        if not self._queue.empty():
+            return True
+        if self._pipe is None:
+            return False
+        # Dry: whoever sends from here on writes to the pipe. What was sent before that lies in the queue.
+        self._signalled = False
+        try:
+            os.read(self._pipe[0], 4096)
+        except BlockingIOError:
+            pass
         return not self._queue.empty()
 
     def wake(self) -> None:

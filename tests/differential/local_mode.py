@@ -29,6 +29,7 @@ _PROGRAMS = {
         "error_texts": "text_of_a_crash_in_a_dependency",
         "error_types": "exits_of_tasks signals_in_tasks the_session_goes_on_after_crashes",
         "generators": "workers_that_die_end_the_stream workers_that_die_are_retried actors_that_die_end_the_stream",
+        "state_api": "a_task_whose_worker_dies the_life_of_an_actor how_workers_have_ended workers_and_the_driver",
         "task_runs": "tasks_have_their_own_processes a_worker_killed_from_outside process_titles "
         "custom_resources_bound_what_runs retries_after_worker_death three_retries_by_default "
         "workers_leave_after_max_calls children_outlive_parents_that_do_not_wait",
@@ -39,6 +40,7 @@ _PROGRAMS = {
         "concurrency": "errors_of_coroutines",
         "error_types": "errors_of_local_classes base_exceptions exceptions_that_cannot_be_pickled "
         "exceptions_unknown_to_the_driver",
+        "runtime_envs": "environment_variables threads_that_the_environment_sets",
         "task_calls": "what_cannot_be_imported_says_so",
         "task_runs": "omp_threads_follow_cpus",
     },

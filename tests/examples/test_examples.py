@@ -88,6 +88,15 @@ def test_it_prints_what_it_promises(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name != "errors.py"])  # that one ends a process
+def test_it_prints_the_same_in_local_mode(name, tmp_path, monkeypatch):
+    if name.startswith("numpy"):
+        pytest.importorskip("numpy")
+    monkeypatch.setenv("MINIRAY_LOCAL_MODE", "1")
+    lines = run(EXAMPLES / name, cwd=tmp_path).stdout.splitlines()
+    assert [line for line in lines if line in EXPECTED[name]] == EXPECTED[name], lines
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_it_prints_the_same_under_miniray_run_when_it_imports_ray(name, tmp_path):
     if name.startswith("numpy"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import secrets
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -428,3 +429,31 @@ def test_a_connect_that_comes_before_the_bind_finds_its_way(tmp_path: Path) -> N
             assert numbers(take(late, 2), sender) == [1]
         finally:
             late.close()
+
+
+def test_the_descriptor_of_a_loopback_inbox_wakes_a_poll_for_every_frame_and_for_nothing_else(tmp_path: Path) -> None:
+    with network("loopback", tmp_path) as net:
+        inbox = net.make()
+        poll = select.poll()
+        poll.register(inbox.fileno(), select.POLLIN)
+        assert not inbox.pending()
+        assert poll.poll(0) == []
+        senders = [net.make() for _ in range(4)]
+
+        def send(sender: Any) -> None:
+            for _ in range(500):
+                sender.send(inbox.address, [Goodbye(sender.address.worker_id)])
+
+        threads = [threading.Thread(target=send, args=(sender,)) for sender in senders]
+        for thread in threads:
+            thread.start()
+        received = 0
+        while received < 4 * 501:  # each begins with a Hello
+            assert poll.poll(10_000), f"nothing came after {received} messages"
+            while inbox.pending():
+                envelope = inbox.receive_nowait()
+                received += len(envelope.messages) if envelope is not None else 0
+        for thread in threads:
+            thread.join()
+        assert not inbox.pending()
+        assert poll.poll(0) == []
