@@ -288,6 +288,7 @@ BULLETS: dict[str, dict[str, str]] = {
         "task-states": "the states and error types of tasks",
         "actors-workers": "rows of actors and workers",
         "timeline": "timeline() gives a Chrome trace, or writes it",
+        "internal-kv": "experimental.internal_kv: put, get, delete, exists, list, namespaces, overwrite, reset",
     },
 }
 
