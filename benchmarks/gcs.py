@@ -97,6 +97,27 @@ def measure_delivery_beside_a_silent_one(ray: Any, size: Size) -> float:
     return _publish_until(ray, size.seconds, silent=True)
 
 
+def measure_publisher(engine: Any, size: Size) -> list[float]:
+    """Events in a second that the publisher numbers, queues for three subscribers, and hands to each in batches."""
+    from miniray.state_machines.publisher import Publisher
+
+    figures = []
+    for _ in range(size.repeats):
+        publisher = Publisher()
+        names = (b"one", b"two", b"three")
+        for name in names:
+            publisher.subscribe(name, 5)
+
+        def step(publisher: Publisher = publisher) -> None:
+            for _ in range(100):
+                publisher.publish(5, b"key", b"value")
+            for name in names:
+                publisher.take(name)
+
+        figures.append(rate(step, size.seconds, 100))
+    return figures
+
+
 def measure_durable(engine: Any, size: Size) -> list[float]:
     """Records that go through the journal into the database in a second, in batches of a hundred."""
     from miniray.messages.durable import Record
@@ -135,6 +156,14 @@ CLAIMS = [
         "less",
         in_session=measure_delivery_beside_a_silent_one,
         goals=(Goal("figure", 0.3),),
+        engines=("miniray",),
+    ),
+    Claim(
+        "events through the publisher to three subscribers",
+        "/s",
+        "more",
+        alone=measure_publisher,
+        goals=(Goal("figure", 100_000),),
         engines=("miniray",),
     ),
     Claim(

