@@ -104,11 +104,11 @@ def measure_publisher(engine: Any, size: Size) -> list[float]:
     figures = []
     for _ in range(size.repeats):
         publisher = Publisher()
-        names = (b"one", b"two", b"three")
+        names = b"one", b"two", b"three"
         for name in names:
             publisher.subscribe(name, 5)
 
-        def step(publisher: Publisher = publisher) -> None:
+        def step(publisher: Publisher = publisher, names: tuple[bytes, ...] = names) -> None:
             for _ in range(100):
                 publisher.publish(5, b"key", b"value")
             for name in names:

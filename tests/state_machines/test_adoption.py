@@ -85,9 +85,7 @@ def test_adopted_workers_are_leased_or_idle():
 
 
 def group_spec(*bundles, **more):
-    return PlacementGroupSpec(
-        b"g" * 18, JOB, "name", "space", "PACK", [to_units(bundle) for bundle in bundles], **more
-    )
+    return PlacementGroupSpec(b"g" * 18, JOB, "name", "space", "PACK", [to_units(bundle) for bundle in bundles], **more)
 
 
 def reserved(*bundles):
