@@ -24,6 +24,8 @@ MODULES = (
     "queue_round_trip",
     "actor_creation",
     "gcs",
+    "bus",
+    "state_api",
     "scheduling",
 )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from miniray.state_machines.consumer_group import ConsumerGroup
 from miniray.state_machines.latency_histogram import LatencyHistogram
-from miniray.state_machines.subscription import Effect, Subscription
+from miniray.state_machines.subscription import Effect, Queued, Subscription
 from miniray.util.bus.event_log import Logged
 from miniray.util.bus.events import TelemetryEvent
 
@@ -73,8 +73,7 @@ class BusQueue(queue.Queue[TelemetryEvent]):
                 if subscription.has_some():
                     now = time.monotonic()
                     taken = subscription.take_queued(most, now)
-                    for queued in taken:
-                        self.latency.add(now - queued.at)
+                    self._measure(taken, now)
                     return [(queued.sequence, queued.item) for queued in taken]
                 after = subscription.wanted_from_log() if self._read_log is not None else None
                 if after is None:
@@ -88,6 +87,16 @@ class BusQueue(queue.Queue[TelemetryEvent]):
             with self.mutex:
                 numbered = [(offset, event.stream, event) for offset, event in events]
                 subscription.from_log(numbered, through, time.monotonic())
+
+    def _measure(self, taken: list[Queued[TelemetryEvent]], now: float) -> None:
+        """Events that were published together have waited for the same time: they are counted together."""
+        at, count = taken[0].at, 0
+        for queued in taken:
+            if queued.at != at:
+                self.latency.add(now - at, count)
+                at, count = queued.at, 0
+            count += 1
+        self.latency.add(now - at, count)
 
     def acknowledge(self, offset: int | None = None) -> None:
         """The reader is done with what it got, up to this number."""

@@ -202,12 +202,12 @@ class RunBus:
 
     def publish_many(self, events: Iterable[TelemetryEvent]) -> None:
         """Several at once, in order; cheaper than one by one."""
-        now = time.monotonic()
+        now, ts_iso = time.monotonic(), now_iso()
         with self._lock:
             batch: list[Logged] = []
             for event in events:
                 self._offset += 1
-                batch.append((self._offset, self._complete(event)))
+                batch.append((self._offset, self._complete(event, ts_iso)))
             if not batch:
                 return
             if self.log is not None:
@@ -216,17 +216,17 @@ class RunBus:
             while self._found_gaps:
                 self._say(self._found_gaps.pop(0), now)
 
-    def _complete(self, event: TelemetryEvent) -> TelemetryEvent:
-        seq_id, ts_iso = event.seq_id, event.ts_iso
+    def _complete(self, event: TelemetryEvent, ts_iso: str) -> TelemetryEvent:
+        seq_id = event.seq_id
         stream = event.stream
         if seq_id == NEXT:
             seq_id = self._numbers.get(stream, 0) + 1
         self._check.saw(stream, seq_id)
         if seq_id > self._numbers.get(stream, 0):
             self._numbers[stream] = seq_id
-        if seq_id == event.seq_id and ts_iso:
+        if seq_id == event.seq_id and event.ts_iso:
             return event
-        return TelemetryEvent(event.topic, event.run_id, event.agent_id, seq_id, ts_iso or now_iso(), event.payload)
+        return TelemetryEvent(event.topic, event.run_id, event.agent_id, seq_id, event.ts_iso or ts_iso, event.payload)
 
     def _deliver(self, batch: list[Logged], now: float) -> None:
         by_topic: dict[str, list[Logged]] = {}
