@@ -55,8 +55,10 @@ class StateReports:
         else:
             rows = self._actors()
             total = 1 + len(core.actors.owned)
-        encoded = msgspec.Raw(_encode(list(islice(rows, message.limit))))
-        core.post(core.head, StateReport(message.number, encoded, total), True)
+        told = list(islice(rows, message.limit))
+        # Fewer than were allowed are all that there are, whatever was left out on purpose.
+        total = max(total, len(told)) if len(told) == message.limit else len(told)
+        core.post(core.head, StateReport(message.number, msgspec.Raw(_encode(told)), total), True)
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
