@@ -17,13 +17,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from miniray.messages import control, objects, state, tasks
+from miniray.messages import control, state, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address
 from miniray.processes.actor_plane import ActorPlane
 from miniray.processes.generator_plane import GeneratorPlane
 from miniray.processes.head_client import HeadClient
 from miniray.processes.object_freeing import ObjectFreeing
+from miniray.processes.object_messages import ObjectMessages
 from miniray.processes.object_plane import ObjectPlane
 from miniray.processes.object_recovery import ObjectRecovery
 from miniray.processes.reactor import Reactor, Waiter
@@ -108,6 +109,7 @@ class CoreWorker:
         self._handlers: dict[type, Callable[[bytes, Any], None]] = {}
         self.head_client = HeadClient(self)
         self.objects = ObjectPlane(self)
+        self.objects.messages = ObjectMessages(self, self.objects)
         self.objects.recovery = ObjectRecovery(self)
         self.objects.freeing = ObjectFreeing(self)
         self.tasks = TaskPlane(self)
@@ -129,13 +131,6 @@ class CoreWorker:
                 control.LeaseGranted: self.tasks.on_lease_granted,
                 control.LeaseRefused: self.tasks.on_lease_refused,
                 control.RevokeLease: self.tasks.on_revoke_lease,
-                objects.GetObjects: self.objects.on_get_objects,
-                objects.ObjectReady: self.objects.on_object_ready,
-                objects.CancelGet: self.objects.on_cancel_get,
-                objects.AddBorrowers: self.objects.on_add_borrowers,
-                objects.BorrowersAdded: self.objects.on_borrowers_added,
-                objects.RemoveBorrowers: self.objects.on_remove_borrowers,
-                objects.FreeSegments: self.objects.on_free_segments,
                 control.TrimMemory: self.objects.on_trim,
                 control.Reply: self.head_client.on_reply,
                 control.DriverRegistered: self.head_client.on_reply,

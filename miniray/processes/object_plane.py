@@ -9,7 +9,6 @@ decided by `state_machines.reference_counter`; this file is its port.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -24,11 +23,12 @@ from miniray.processes.actor_plane import HANDLES, OwnedActor
 from miniray.processes.memory_quota import IdleMemory, MemoryQuota
 from miniray.processes.object_freeing import ObjectFreeing
 from miniray.processes.object_futures import ObjectFutures
+from miniray.processes.object_messages import ObjectMessages
 from miniray.processes.object_recovery import CopyGone, ObjectRecovery
 from miniray.processes.object_waiting import ObjectWaiting
+from miniray.processes.ref_pickling import out_of_band_allowed, rebuild_out_of_band, unknown_argument, unknown_object
 from miniray.refs import ObjectRef
 from miniray.state_machines.reference_counter import ObjectEntry, ReferenceCounter
-from miniray.system import pickler
 from miniray.system.serialization import SerializedObject, deserialize, serialize
 from miniray.task_errors import from_wire, to_wire
 
@@ -41,15 +41,6 @@ INLINE_LIMIT = 100 * 1024
 
 #: The latest locations freed of each writer that are told to the head when it dies.
 _REMEMBERED = 1000
-
-# Ray's texts; the first sentence is miniray's.
-_EARLIER_SESSION = "{!r} belongs to an earlier session, which was shut down: its object is gone. "
-_UNKNOWN = (
-    "Please make sure that all Ray objects you are trying to access are part of the current Ray session. Note that "
-    "object IDs generated randomly (ObjectID.from_random()) or out-of-band (ObjectID.from_binary(...)) cannot be "
-    "passed as a task argument because Ray does not know which task created them. If this was not how your object ID "
-    "was generated, please file an issue at https://github.com/ray-project/ray/issues/"
-)
 
 _new_ref = ObjectRef.__new__
 
@@ -82,6 +73,7 @@ class ObjectPlane:
         self.idle_memory = IdleMemory(core)
         self.waiting = ObjectWaiting(core, self)
         self.futures = ObjectFutures(core, self)
+        self.messages: ObjectMessages
         self.recovery: ObjectRecovery
         self.freeing: ObjectFreeing
         self.record_sites = ref_sites.enabled()
@@ -172,7 +164,7 @@ class ObjectPlane:
         self.check_out_of_band([ref])
         with self._core.lock:
             ref._entry.local += 1
-        return _rebuild_out_of_band, (ref.binary(), *self.handover(ref))
+        return rebuild_out_of_band, (ref.binary(), *self.handover(ref))
 
     def check_out_of_band(self, found: list[Any]) -> None:
         """Whether refs may travel outside of arguments, results and puts (say, in a closure).
@@ -181,7 +173,7 @@ class ObjectPlane:
             OufOfBandObjectRefSerializationException: the environment says that they may not.
         """
         refs = [ref for ref in found if isinstance(ref, ObjectRef)]
-        if refs and not _out_of_band_allowed():
+        if refs and not out_of_band_allowed():
             ref = refs[0]
             raise exceptions.OufOfBandObjectRefSerializationException(
                 f"It is not allowed to serialize ray.ObjectRef {ref.hex()}. If you want to allow serialization, "
@@ -217,7 +209,7 @@ class ObjectPlane:
                 return self._adopt(ref, argument)
             if isinstance(ref._core, ObjectPlane) and current.are_neighbours(self._core, ref._core._core):
                 return self._borrow_from_neighbour(ref)
-            raise ValueError(unknown_argument(ref) if argument else _unknown_object(ref))
+            raise ValueError(unknown_argument(ref) if argument else unknown_object(ref))
         entry: ObjectEntry = ref._entry
         return entry
 
@@ -235,7 +227,7 @@ class ObjectPlane:
         with self._core.lock:
             entry = self.entries.get(ref._id)
             if entry is None:
-                raise ValueError(unknown_argument(ref) if argument else _unknown_object(ref))
+                raise ValueError(unknown_argument(ref) if argument else unknown_object(ref))
             entry.local += 1
             ref._entry, ref._core = entry, self
             return entry
@@ -534,84 +526,6 @@ class ObjectPlane:
             error = exceptions.ReferenceCountingAssertionError(entry.object_id.hex(), None, "")
         self.fail(entry, error)
 
-    # -- messages --------------------------------------------------------------------------------------------------
-
-    def on_get_objects(self, sender: bytes, message: objects.GetObjects) -> None:
-        """A borrower wants values of ours."""
-        peer = self._core.peer(sender)
-        if peer is None:
-            return
-        for object_id in message.object_ids:
-            entry = self.entries.get(object_id)
-            if entry is None or entry.owner is not None:
-                lost = exceptions.ReferenceCountingAssertionError(object_id.hex(), None, "")
-                self._core.post(peer, objects.ObjectReady(object_id, Payload(KIND_ERROR, to_wire(lost))))
-            elif entry.payload is not None:
-                self._send_value(peer, entry)
-            else:
-                self.recovery.wanted([entry])
-                if entry.payload is not None:  # given up
-                    self._send_value(peer, entry)
-                    continue
-                waiter = _RemoteWaiter(self, peer)
-                if entry.waiters is None:
-                    entry.waiters = [waiter]
-                else:
-                    entry.waiters.append(waiter)
-
-    def _send_value(self, peer: Address, entry: ObjectEntry) -> None:
-        assert entry.payload is not None
-        entry.accessed = True
-        if entry.payload.location is not None:
-            entry.shared = True
-        self._core.post(peer, objects.ObjectReady(entry.object_id, entry.payload))
-
-    def on_cancel_get(self, sender: bytes, message: objects.CancelGet) -> None:
-        """A borrower no longer waits."""
-        for object_id in message.object_ids:
-            entry = self.entries.get(object_id)
-            if entry is not None and entry.waiters:
-                entry.waiters = [
-                    waiter
-                    for waiter in entry.waiters
-                    if not (isinstance(waiter, _RemoteWaiter) and waiter.peer.worker_id == sender)
-                ]
-
-    def on_object_ready(self, sender: bytes, message: objects.ObjectReady) -> None:
-        """A value that we borrow has come."""
-        entry = self.entries.get(message.object_id)
-        if entry is None or entry.payload is not None:
-            return
-        if self.recovery.dead_nodes and self.recovery.is_stale(entry, message.payload):
-            return
-        if message.payload.contained:
-            self.counter.contain_copy(entry, message.payload.contained)
-        self.fulfil(entry, message.payload)
-
-    def on_add_borrowers(self, sender: bytes, message: objects.AddBorrowers) -> None:
-        """Another process holds refs to objects of ours."""
-        if sender in self._core.dead:
-            return  # its last words come after its burial: it borrows nothing
-        unknown = self.counter.add_borrowers(sender, message.object_ids)
-        if message.ack:
-            peer = self._core.peer(sender)
-            if peer is not None:
-                self._core.post(peer, objects.BorrowersAdded(message.ack, unknown), True)
-
-    def on_borrowers_added(self, sender: bytes, message: objects.BorrowersAdded) -> None:
-        """An owner has answered our registration."""
-        self.counter.borrowers_added(message.ack, message.unknown)
-
-    def on_remove_borrowers(self, sender: bytes, message: objects.RemoveBorrowers) -> None:
-        """Another process holds these no more."""
-        self.counter.remove_borrowers(sender, message.object_ids)
-
-    def on_free_segments(self, sender: bytes, message: objects.FreeSegments) -> None:
-        """The owner of values that we wrote needs them no more."""
-        for location in message.locations:
-            self.store.free(location.segment, location.offset, location.size, shared=True)
-        self.idle_memory.wake()
-
     def writer_left(self, worker_id: bytes) -> None:
         """A process that wrote for us is gone, and may not have read any more what we freed lately. Told twice does no
         harm.
@@ -659,19 +573,6 @@ class ObjectPlane:
             self._store.close()
 
 
-class _RemoteWaiter:
-    """A borrower that waits for an object of ours."""
-
-    __slots__ = ("_plane", "peer")
-
-    def __init__(self, plane: ObjectPlane, peer: Address) -> None:
-        self._plane = plane
-        self.peer = peer
-
-    def __call__(self, entry: ObjectEntry) -> None:
-        self._plane._send_value(self.peer, entry)
-
-
 def _raisable(error: BaseException) -> BaseException:
     """What `get` raises for an error: for a task's, one that is an instance of the cause's type, too."""
     return error.as_instanceof_cause() if isinstance(error, exceptions.RayTaskError) else error
@@ -682,52 +583,3 @@ def _not_loaded(error: Exception) -> exceptions.RaySystemError:
     import traceback  # only then
 
     return exceptions.RaySystemError(error, "".join(traceback.format_exception(error)))
-
-
-def _out_of_band_allowed() -> bool:
-    value = os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1")  # noqa: SIM112 - Ray's name
-    return value.lower() not in ("0", "false")
-
-
-def unknown_argument(ref: ObjectRef[Any]) -> str:
-    """The error of an argument, or of something inside a value, that belongs to no session, or to an earlier one."""
-    text = f"An application is trying to access a Ray object whose owner is unknown({ref.hex()}). {_UNKNOWN}"
-    return text if ref._core is None else _EARLIER_SESSION.format(ref) + text
-
-
-def _unknown_object(ref: ObjectRef[Any]) -> str:
-    """The same for one that is waited for."""
-    text = (
-        f"You are trying to access Ray objects whose owner is unknown. {_UNKNOWN}. Owners not found for objects "
-        f"[{ref.hex()}, ]."
-    )
-    return text if ref._core is None else _EARLIER_SESSION.format(ref) + text
-
-
-def _rebuild(object_id: bytes, worker_id: bytes, endpoint: str) -> ObjectRef[Any]:
-    core = current.core_or_none()
-    if core is None:
-        return ObjectRef(object_id)
-    return core.objects.restore(object_id, Address(worker_id, endpoint))
-
-
-def _rebuild_out_of_band(object_id: bytes, worker_id: bytes, endpoint: str) -> ObjectRef[Any]:
-    core = current.core_or_none()
-    if core is None:
-        return ObjectRef(object_id)
-    return core.objects.restore_out_of_band(object_id, Address(worker_id, endpoint))
-
-
-def _reduce_ref(pickler_: pickler.Pickler, ref: ObjectRef[Any]) -> tuple[Any, ...]:
-    plane = ref._core
-    if not isinstance(plane, ObjectPlane):
-        if pickler_.contained is not None:
-            raise ValueError(unknown_argument(ref))
-        return (ObjectRef, (ref._id,))
-    if pickler_.contained is None:  # a pickle of the user's own
-        return plane.reduce_out_of_band(ref)
-    pickler_.contained.append(ref)
-    return _rebuild, (ref._id, *plane.handover(ref))
-
-
-pickler.reducers[ObjectRef] = _reduce_ref

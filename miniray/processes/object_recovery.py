@@ -43,8 +43,9 @@ class ObjectRecovery:
         self._core = core
         self.dead_nodes: set[bytes] = set()
         #: items of generator tasks that are not done: those in shared memory, and those that were lost again
-        self._items: dict[bytes, list[ObjectEntry]] = {}
-        self._missing: dict[bytes, list[ObjectEntry]] = {}
+        self.items: dict[bytes, list[ObjectEntry]] = {}
+        self.missing: dict[bytes, list[ObjectEntry]] = {}
+        self.records = core.objects.counter.lineage.records
         limit = os.environ.get("RAY_max_lineage_bytes")  # noqa: SIM112 - Ray's name
         core.objects.counter.lineage.limit = int(limit) if limit else LIMIT
         core.add_handlers({control.NodeDied: self.on_node_died, objects.ReportLost: self.on_report_lost})
@@ -53,18 +54,18 @@ class ObjectRecovery:
 
     def item_made(self, task_id: bytes, entry: ObjectEntry) -> None:
         """A generator task that is not done has yielded something large."""
-        self._items.setdefault(task_id, []).append(entry)
+        self.items.setdefault(task_id, []).append(entry)
 
     @property
     def remembers(self) -> bool:
         """Whether there is anything that the end of a task may concern."""
-        return bool(self._items or self._missing or self._core.objects.counter.lineage.records)
+        return bool(self.items or self.missing or self.records)
 
     def settled(self, task: PendingTask | ActorCall, shared: list[ObjectEntry], error: Payload | None) -> None:
         """A task was answered; these of its returns lie in shared memory. Its arguments are still pinned."""
-        if task.push.options and self._items:
+        if task.push.options and self.items:
             entries = self._core.objects.entries
-            items = self._items.pop(task.push.task_id, ())
+            items = self.items.pop(task.push.task_id, ())
             shared = shared + [entry for entry in items if entries.get(entry.object_id) is entry]
         if shared:
             self._keep(task, [entry for entry in shared if entry.payload is not None])
@@ -76,7 +77,7 @@ class ObjectRecovery:
     def failed(self, task: PendingTask | ActorCall, error: BaseException) -> None:
         """A task will not run (again)."""
         if self.remembers:
-            self._items.pop(task.push.task_id, None)
+            self.items.pop(task.push.task_id, None)
             self._ended(task, Payload(KIND_ERROR, to_wire(error)))
 
     def _keep(self, task: PendingTask | ActorCall, shared: list[ObjectEntry]) -> None:
@@ -109,8 +110,8 @@ class ObjectRecovery:
         task_id = task.push.task_id
         counter = self._core.objects.counter
         awaited, free = counter.lineage.ended(task_id)
-        if self._missing:
-            awaited = awaited + self._missing.pop(task_id, [])
+        if self.missing:
+            awaited = awaited + self.missing.pop(task_id, [])
         for entry in awaited:
             if entry.payload is None and self._core.objects.entries.get(entry.object_id) is entry:
                 if error is not None:
@@ -158,7 +159,7 @@ class ObjectRecovery:
                     core.objects.request_values([entry])
             elif core.tasks.pending.get(entry.object_id[:24]) or core.actors.calls.get(entry.object_id[:24]):
                 # An item of a generator that has not ended, or is repeated already.
-                self._missing.setdefault(entry.object_id[:24], []).append(entry)
+                self.missing.setdefault(entry.object_id[:24], []).append(entry)
             elif entry.in_use():
                 owned.append(entry)
             elif entry.lineage is not None:  # only lineage needs it: made again when that is needed
@@ -200,7 +201,7 @@ class ObjectRecovery:
         entry = core.objects.entries.get(message.object_id)
         if entry is not None and entry.payload is not None and entry.payload.location == message.location:
             self.lose([entry])
-        core.objects.on_get_objects(sender, objects.GetObjects([message.object_id]))
+        core.objects.messages.on_get_objects(sender, objects.GetObjects([message.object_id]))
 
     # -- making again ------------------------------------------------------------------------------------------------
 

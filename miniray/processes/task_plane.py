@@ -467,7 +467,7 @@ class TaskPlane:
             if fresh is not None:
                 self._acknowledge(sender, message.task_id, fresh)
             recovery = objects.recovery
-            if shared or recovery.remembers:
+            if shared or recovery.records or recovery.items or recovery.missing:
                 recovery.settled(task, shared, message.returns[0] if message.status != tasks.FINISHED else None)
         if message.returns and message.status != tasks.FINISHED:
             self._core.generators.ended(task.push.task_id, message.returns[0])
