@@ -14,6 +14,7 @@ import miniray
 from miniray.cli.main import main
 from miniray.cli.text_table import table, yaml
 from miniray.util import state
+from tests.waiting import wait_for
 
 Capture = pytest.CaptureFixture[str]
 
@@ -35,6 +36,7 @@ def actor() -> Iterator[Any]:
     miniray.init(num_cpus=1, log_to_driver=False)
     handle = Actor.options(name="listed").remote()
     miniray.get([work.remote(), handle.method.remote()])
+    wait_for(lambda: len(state.list_tasks(filters=[("state", "=", "FINISHED")])) == 3)
     yield handle
     miniray.shutdown()
 

@@ -81,7 +81,15 @@ class Named:
 
 
 def tasks(name: str, **options: Any) -> list[Any]:
-    return state.list_tasks(filters=[("name", "=", name)], **options)
+    """The rows of the tasks with this name, once there are some: a worker writes its line just after its reply."""
+    found: list[Any] = []
+
+    def there() -> bool:
+        found[:] = state.list_tasks(filters=[("name", "=", name)], **options)
+        return bool(found)
+
+    wait_for(there)
+    return found
 
 
 def raises_of(ref: Any) -> type[BaseException]:
@@ -146,6 +154,7 @@ def test_errors_have_a_type_and_a_text() -> None:
 def test_each_attempt_has_a_row() -> None:
     ref = fail.options(max_retries=2, retry_exceptions=True, name="again").remote()
     raises_of(ref)
+    wait_for(lambda: len(tasks("again")) == 3)
     rows = state.get_task(ref)
     assert isinstance(rows, list)
     assert [(row.attempt_number, row.state) for row in rows] == [(0, "FAILED"), (1, "FAILED"), (2, "FAILED")]
@@ -251,6 +260,7 @@ def test_objects_have_their_size_and_the_reason_that_they_are_held() -> None:
 
 def test_summaries_count() -> None:
     miniray.get([echo.options(name="counted").remote() for _ in range(5)])
+    wait_for(lambda: len(tasks("counted")) == 5)
     summary = state.summarize_tasks()["cluster"]
     assert summary["summary"]["counted"] == {
         "func_or_class_name": "counted",
@@ -298,6 +308,7 @@ def test_filters_do_not_care_for_case_and_know_the_type_of_their_column() -> Non
 
 def test_the_limit_limits_and_says_so() -> None:
     miniray.get([echo.remote() for _ in range(3)])
+    wait_for(lambda: len(state.list_tasks(limit=1000)) >= 3)
     assert state.list_tasks(limit=0) == []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -372,6 +383,6 @@ def test_tasks_that_are_not_to_be_shown_are_not() -> None:
     actor = Actor.options(enable_task_events=False).remote()
     miniray.get([actor.pid.remote(), echo.options(name="loud").remote()])
     assert len(tasks("loud")) == 1
-    assert tasks("quiet") == []
+    assert state.list_tasks(filters=[("name", "=", "quiet")]) == []
     assert state.list_tasks(filters=[("actor_id", "=", actor._actor_id.hex())]) == []
     miniray.cancel(waiting)
