@@ -255,6 +255,32 @@ def as_text(row: Row) -> str:
     return f"{text}  {row.note}".rstrip()
 
 
+def as_page(rows: list[Row], engine: str, full: bool) -> str:
+    """The page of the documentation."""
+    command = "python -m benchmarks.envelope" + (" --full" if full else "")
+    memory = psutil.virtual_memory().total / 2**30
+    lines = [
+        "# How far one session goes",
+        "",
+        f"<!-- Written by `{command} --write docs/envelope.md`; changes made here get lost. -->",
+        "",
+        f"Measured with {engine} by `{command}` on a machine with {os.cpu_count()} CPUs and {memory:.0f} GiB. Ray's",
+        "times are those that it publishes for 64 cores; goals are three times faster.",
+        "",
+        "| what | how many | seconds | us each | Ray's seconds | times faster | also seen |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        published = ratio = ""
+        if row.published is not None:
+            published, ratio = f"{row.published:.1f}", f"{row.published / row.seconds:.1f}"
+        each = f"{1e6 * row.seconds / row.count:,.1f}"
+        lines.append(
+            f"| {row.name} | {row.count:,} | {row.seconds:.3f} | {each} | {published} | {ratio} | {row.note} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command; exit code 1 when a goal was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.envelope", description=__doc__)
@@ -265,6 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--engine", choices=("miniray", "ray"), default="miniray")
     parser.add_argument("--queued", type=int, help="another number of queued tasks")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--write", metavar="FILE", help="write the page, as docs/envelope.md")
     given = parser.parse_args(arguments)
     sizes = FULL if given.full else SMALL
     if given.queued:
@@ -273,6 +300,9 @@ def main(arguments: list[str] | None = None) -> int:
     if given.json:
         with open(given.json, "w", encoding="utf-8") as file:
             json.dump([row._asdict() for row in rows], file, indent=1)
+    if given.write:
+        with open(given.write, "w", encoding="utf-8") as file:
+            file.write(as_page(rows, given.engine, given.full))
     missed = [row for row in rows if row.published is not None and row.published / row.seconds < row.goal]
     return 1 if missed else 0
 

@@ -627,6 +627,8 @@ class TaskPlane:
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
         """Cancel the task that makes this object; no effect when it is done."""
         core = self._core
+        if ref._core is None and ref._id not in core.objects.entries:
+            raise TypeError("No owner found for object.")  # Ray's type and text
         entry = core.objects._check_ref(ref)
         with core.lock:
             if entry.owner is not None:

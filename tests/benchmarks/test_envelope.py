@@ -28,6 +28,13 @@ def test_a_goal_that_is_missed_is_named():
     assert "MISSED" not in envelope.as_text(row._replace(seconds=4.0))
 
 
+def test_the_page_has_a_row_for_each():
+    rows = [envelope.Row("something", 10, 6.0, published=12.0), envelope.Row("else", 1, 1.0, note="seen")]
+    page = envelope.as_page(rows, "miniray", full=True)
+    assert "| something | 10 | 6.000 | 600,000.0 | 12.0 | 2.0 |  |" in page
+    assert page.endswith("| else | 1 | 1.000 | 1,000,000.0 |  |  | seen |\n")
+
+
 def test_the_full_sizes_are_those_that_ray_publishes():
     assert envelope.FULL.arguments == envelope.FULL.objects == 10_000
     assert (envelope.FULL.returns, envelope.FULL.queued, envelope.FULL.bytes) == (3_000, 1_000_000, 8 << 30)
