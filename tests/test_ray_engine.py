@@ -107,6 +107,13 @@ def test_without_ray_it_says_what_to_install() -> None:
     assert not miniray.is_initialized()
 
 
+def test_under_the_alias_there_is_no_real_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", miniray)
+    with pytest.raises(RuntimeError, match="the alias is installed"):
+        miniray.init(engine="ray")
+    assert other_engine.engine is None
+
+
 def test_other_engines_are_refused() -> None:
     with pytest.raises(ValueError, match="There is no engine 'spark': it is 'miniray' or 'ray'"):
         miniray.init(engine="spark")

@@ -225,7 +225,7 @@ def connect(
     row = dict(registered.session)
     row["node_id"] = registered.node_id.hex()
     current.set_core(core)
-    _watch_forks()
+    watch_forks()
     return DriverSession(core, paths, head, link, output, row)
 
 
@@ -247,7 +247,7 @@ def head_config_root(config: HeadConfig) -> str | None:
 _watching_forks = False
 
 
-def _watch_forks() -> None:
+def watch_forks() -> None:
     """A process that the user forks must not use the session's sockets and locks: it gets a clear error instead."""
     global _watching_forks
     if not _watching_forks and hasattr(os, "register_at_fork"):

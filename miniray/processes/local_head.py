@@ -23,7 +23,7 @@ from miniray.processes.head_members import Member
 from miniray.processes.head_shell import Head
 from miniray.processes.head_startup import Startup
 from miniray.processes.head_workers import WorkerStarter
-from miniray.system import machine
+from miniray.system import machine, user_log
 from miniray.system.session import SessionPaths
 from miniray.system.sockets import LoopbackTransport
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 #: Seconds that threads have to end when the session does.
 THREADS_END_WITHIN = 2.0
+_ENVIRONMENTS = (
+    "In local mode all tasks and actors run in this process: the variables, working directory and packages of runtime "
+    "environments are not set."
+)
 #: No process has a higher number: from here on workers that are none are counted.
 HIGHEST_PID = 1 << 22
 
@@ -172,12 +176,16 @@ class LocalWorkers(WorkerStarter):
         self._make_worker = make_worker
         self._number = HIGHEST_PID
         self.workers: dict[bytes, LocalWorker] = {}
+        self._told = False
         self.todo: deque[Callable[[], None]] = deque()
 
     def open(self) -> None:
         pass
 
     def start(self, node_id: bytes, runtime_env: str = "", plan: EnvironmentPlan | None = None) -> Member:
+        if plan is not None and (plan.env or plan.working_dir or plan.import_path or plan.command) and not self._told:
+            self._told = True
+            user_log.say(user_log.WARNING, _ENVIRONMENTS)
         worker_id = os.urandom(28)
         self._number += 1
         member = self.expect(worker_id, node_id, "", "")

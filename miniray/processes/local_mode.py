@@ -19,7 +19,7 @@ from miniray.messages import control
 from miniray.messages.startup import HeadConfig
 from miniray.processes import current, local_host, local_objects
 from miniray.processes.core_worker import CoreWorker
-from miniray.processes.driver import serialized_runtime_env
+from miniray.processes.driver import serialized_runtime_env, watch_forks
 from miniray.processes.driver_output import DriverOutput
 from miniray.processes.local_deadlock import WaitWatch
 from miniray.processes.local_head import LocalHead, LocalStartup
@@ -160,4 +160,5 @@ def connect_local(
     row = dict(registered.session)
     row["node_id"] = registered.node_id.hex()
     current.set_core(core, alone=False)
+    watch_forks()
     return LocalSession(core, head, output, row)

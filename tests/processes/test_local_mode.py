@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -326,6 +327,37 @@ def _read_shared() -> int:
 def test_a_task_cannot_end_the_session() -> None:
     miniray.get(miniray.remote(lambda: miniray.shutdown()).remote())
     assert miniray.is_initialized()
+
+
+def test_ctrl_c_ends_a_get() -> None:
+    @miniray.remote
+    def long() -> None:
+        time.sleep(1000)
+
+    ref = long.remote()
+    timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        miniray.get(ref)
+    timer.join()
+    miniray.cancel(ref)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_gets_a_clear_error() -> None:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            miniray.put(1)
+        except miniray.exceptions.RaySystemError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as file:
+        assert "This process was forked from one that had called init()" in file.read()
+    os.waitpid(pid, 0)
+    assert miniray.get(add.remote(1, 1)) == 2
 
 
 def test_the_environment_asks_for_it(outside: None, monkeypatch: pytest.MonkeyPatch) -> None:
