@@ -270,10 +270,10 @@ def get_actor_node_id(actor_handle: Any) -> str:
     return str(miniray.get(actor_handle.__ray_call__.remote(lambda self: miniray.get_runtime_context().get_node_id())))
 
 
-def convert_actor_state(state: Any) -> str:
-    """The name of an actor's state, from its number."""
-    names = {0: "DEPENDENCIES_UNREADY", 1: "PENDING_CREATION", 2: "ALIVE", 3: "RESTARTING", 4: "DEAD"}
-    return "" if not state and state != 0 else names[state]
+def convert_actor_state(state: Any) -> str | None:
+    """The name of an actor's state, from its number; None for none, and for 0."""
+    names = {1: "PENDING_CREATION", 2: "ALIVE", 3: "RESTARTING", 4: "DEAD"}
+    return names[state] if state else None
 
 
 def placement_group_assert_no_leak(pgs_created: list[Any]) -> None:

@@ -12,6 +12,14 @@ OPEN_AREAS: tuple[str, ...] = (
 )
 
 BULLETS: dict[str, dict[str, str]] = {
+    "module-map": {
+        "global-worker": "what libraries ask ray._private.worker.global_worker, its node and its core worker",
+        "tables": "ray._private.state: the tables of actors, jobs and resources with their old keys",
+        "test-helpers": "what test suites take from ray._common.test_utils and ray._private.test_utils",
+        "dag": "ray.dag: graphs of tasks and actors by bind, run by execute",
+        "locations": "ray.experimental.get_object_locations",
+        "names": "names of the top level, of ray._raylet and of the client that programs compare with",
+    },
     "tasks": {
         "binding": "arguments that do not fit the signature are refused when the task is called, with TypeError",
         "direct-call": "calling a remote function directly is refused",

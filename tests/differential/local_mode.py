@@ -30,6 +30,7 @@ _PROGRAMS = {
         "error_types": "exits_of_tasks signals_in_tasks the_session_goes_on_after_crashes",
         "generators": "workers_that_die_end_the_stream workers_that_die_are_retried actors_that_die_end_the_stream",
         "state_api": "a_task_whose_worker_dies the_life_of_an_actor how_workers_have_ended workers_and_the_driver",
+        "module_map": "the_table_of_actors",
         "task_runs": "tasks_have_their_own_processes a_worker_killed_from_outside process_titles "
         "custom_resources_bound_what_runs retries_after_worker_death three_retries_by_default "
         "workers_leave_after_max_calls children_outlive_parents_that_do_not_wait",
