@@ -62,6 +62,7 @@ SLAB_OBJECT_LIMIT = 1 << 20
 POOL_LIMIT = 1 << 30
 
 _SLAB_STEP = 1 << 20  # a slab gets its memory in steps: the first small object does not pay for 16 MiB
+_SMALL = 100 << 10  # a slab without room for this is full
 _OVERSIZE = 4  # a pooled segment may be larger than the object by a quarter
 
 _T = TypeVar("_T")
@@ -116,6 +117,10 @@ class SegmentStore:
         self._own: dict[str, Segment] = {}  # those with objects in them, and all slabs; the oldest first
         self._slabs: list[Segment] = []
         self._disk_slabs: list[Segment] = []
+        #: those with room, by (on disk, owned): with thousands of slabs, a walk along all would cost more than the copy
+        self._open: dict[tuple[bool, bool], dict[Segment, None]] = {
+            (on_disk, owned): {} for on_disk in (False, True) for owned in (False, True)
+        }
         self._pool: list[tuple[int, int, Segment]] = []  # (capacity, age, segment), sorted
         self._pool_bytes = 0
         self._lingering: list[Segment] = []  # free, but for others who still view them
@@ -289,17 +294,24 @@ class SegmentStore:
         """A free slot, rather one that has memory already. It is not taken yet."""
         if self._lingering_slots:
             self._reap_slots()
-        for has_memory in (True, False):
-            for slab in slabs:
-                if slab.owned != owned:
-                    continue
-                assert slab.allocator is not None
-                offset = slab.allocator.find(size, slab.capacity if has_memory else slab.size)
-                if offset is not None:
-                    return slab, offset
+        on_disk = slabs is self._disk_slabs
+        open_slabs = self._open[on_disk, owned]
+        for slab in open_slabs:
+            assert slab.allocator is not None
+            offset = slab.allocator.find(size, slab.capacity)
+            if offset is not None:
+                return slab, offset
+        for slab in list(open_slabs):
+            assert slab.allocator is not None
+            offset = slab.allocator.find(size, slab.size)
+            if offset is not None:
+                return slab, offset
+            if slab.allocator.find(min(size, _SMALL), slab.size) is None:
+                del open_slabs[slab]  # full, as far as one can say
         slab = self._new_segment(SLAB_SIZE, directory, free=False, owned=owned)
-        slab.on_disk = slabs is self._disk_slabs
+        slab.on_disk = on_disk
         slab.owned = owned
+        open_slabs[slab] = None
         slab.allocator = SlabAllocator(SLAB_SIZE)
         slab.allocator.take(0, LEDGER_SIZE)
         self._own[slab.name] = slab
@@ -447,6 +459,8 @@ class SegmentStore:
             self._lingering_slots += 1
         elif slab.allocator is not None:
             slab.allocator.free(offset, size)
+            if not slab.moving:
+                self._open[slab.on_disk, slab.owned][slab] = None
         return self._retire_slab(slab)
 
     def _retire_slab(self, slab: Segment) -> list[Segment]:
@@ -457,6 +471,7 @@ class SegmentStore:
         if not slab.forked and not slab.on_disk and sum(map(_is_idle, self._slabs)) == 1:
             return []  # one warm slab is kept
         (self._disk_slabs if slab.on_disk else self._slabs).remove(slab)
+        self._open[slab.on_disk, slab.owned].pop(slab, None)
         self._lingering_slots -= len(slab.lingering)
         self._own.pop(slab.name, None)
         return self._uncounted([slab])
@@ -498,6 +513,7 @@ class SegmentStore:
                     del slab.lingering[offset]
                     self._lingering_slots -= 1
                     slab.allocator.free(offset, size)
+                    self._open[slab.on_disk, slab.owned][slab] = None
 
     def trim(self, size: int | None = None) -> int:
         """Give warm memory back to the system, oldest first: ``size`` bytes or more, or all. Returns how many."""
@@ -516,6 +532,7 @@ class SegmentStore:
             for slab in [slab for slab in self._slabs if _is_idle(slab)]:
                 if size is None or freed < size:
                     self._slabs.remove(slab)
+                    self._open[False, slab.owned].pop(slab, None)
                     del self._own[slab.name]
                     discarded.append(slab)
                     freed += slab.capacity
@@ -578,6 +595,7 @@ class SegmentStore:
                     memory.moving = True
                     if memory.allocator is not None:
                         self._slabs.remove(memory)  # it takes no more objects
+                        self._open[False, memory.owned].pop(memory, None)
                     return memory
         return None
 
@@ -602,6 +620,7 @@ class SegmentStore:
                 pass
             elif memory.allocator is not None:
                 self._slabs.append(memory)
+                self._open[False, memory.owned][memory] = None
                 discarded = self._retire_slab(memory)
             elif not memory.objects and not memory.deferred:
                 discarded = self._retire(memory, 0, memory.size, True)
@@ -624,6 +643,7 @@ class SegmentStore:
                 del self._own[name]
                 self._total -= memory.counted
                 memory.close()
+                self._open[memory.on_disk, memory.owned].pop(memory, None)
             self._slabs = [slab for slab in self._slabs if slab.name not in handed]
             self._disk_slabs = [slab for slab in self._disk_slabs if slab.name not in handed]
         return {name: list(memory.objects.items()) for name, memory in handed.items()}
@@ -654,6 +674,8 @@ class SegmentStore:
             segments = [*self._own.values(), *(entry[2] for entry in self._pool), *self._lingering]
             self._own, self._slabs, self._disk_slabs, self._pool, self._lingering = {}, [], [], [], []
             self._pool_bytes = self._total = self._lingering_slots = 0
+            for slabs in self._open.values():
+                slabs.clear()
             self._foreign.close()
         if os.getpid() == self._pid:
             self._discard(segments)
