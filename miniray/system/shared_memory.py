@@ -62,7 +62,7 @@ SLAB_OBJECT_LIMIT = 1 << 20
 POOL_LIMIT = 1 << 30
 
 _SLAB_STEP = 1 << 20  # a slab gets its memory in steps: the first small object does not pay for 16 MiB
-_SMALL = 100 << 10  # a slab without room for this is full
+_FULL = 2 << 20  # a slab with less room than this, and none for an object, is full
 _OVERSIZE = 4  # a pooled segment may be larger than the object by a quarter
 
 _T = TypeVar("_T")
@@ -306,8 +306,8 @@ class SegmentStore:
             offset = slab.allocator.find(size, slab.size)
             if offset is not None:
                 return slab, offset
-            if slab.allocator.find(min(size, _SMALL), slab.size) is None:
-                del open_slabs[slab]  # full, as far as one can say
+            if slab.allocator.free_bytes < _FULL:
+                del open_slabs[slab]
         slab = self._new_segment(SLAB_SIZE, directory, free=False, owned=owned)
         slab.on_disk = on_disk
         slab.owned = owned
