@@ -98,7 +98,8 @@ def _places() -> list[str]:
 
 
 def _site_of(path: str) -> str:
-    return sysconfig.get_path("purelib", "venv" if "venv" in sysconfig.get_scheme_names() else None, {"base": path})  # type: ignore[arg-type]
+    scheme = "venv" if "venv" in sysconfig.get_scheme_names() else "posix_prefix"  # before 3.11
+    return sysconfig.get_path("purelib", scheme, {"base": path})
 
 
 def _pip(path: str, version: str, directory: str) -> list[str]:

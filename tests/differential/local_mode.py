@@ -10,6 +10,7 @@ from .catalog import ProgramFile
 PROCESSES = "it looks at processes: their ids, ends, signals, titles or main threads"
 SHARED = "modules, classes and the environment belong to a process, and there is only one"
 OUTPUT = "what tasks print is printed as it is: no prefix, nothing folded, nothing held back"
+ENVIRONMENTS = "variables, directories and interpreters are those of a process, and there is only one"
 OTHERS = "it joins the session of another process, or has another process join"
 
 _PROGRAMS = {
@@ -49,6 +50,15 @@ _PROGRAMS = {
         "output": "prefixes_of_tasks_and_actors streams_of_workers lines_of_odd_shapes order_of_lines_of_one_worker "
         "repeated_lines_are_counted repeated_lines_if_so_asked no_output_of_workers_if_so_asked",
         "sessions": "what_workers_print",
+    },
+    ENVIRONMENTS: {
+        "runtime_env_jobs": "a_hook a_hook_by_name a_hook_that_fails a_working_directory an_archive_as_working_directory "
+        "environments_in_job_configs excludes_by_environment_variables modules_of_a_job",
+        "runtime_env_tasks": "a_wheel_of_ones_own archives_by_uri fields_that_nobody_knows hooks_of_tasks "
+        "interpreters_of_their_own options_and_decorators packages_that_cannot_be_had "
+        "packages_that_the_driver_does_not_have set_up_that_takes_too_long variables_that_refer_to_others "
+        "workers_of_one_environment",
+        "runtime_envs": "environment_variables threads_that_the_environment_sets",
     },
     OTHERS: {
         "actor_ends": "detached_actors_outlive_their_driver actors_end_with_their_driver",

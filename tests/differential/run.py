@@ -76,6 +76,7 @@ def environment(engine: str, folder: str) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": folder,
         "MINIRAY_TMPDIR": folder,
+        "MINIRAY_ENVIRONMENT_CACHE": os.path.join(folder, "environments"),
         "MINIRAY_STRICT": "1",
         "MINIRAY_LOCAL_MODE": "1" if engine == LOCAL else "",
         **of_the_suite,
