@@ -314,16 +314,20 @@ def slope(looks: list[Look], name: str) -> float:
 
 
 def grown(looks: list[Look], name: str) -> float:
-    """By how much the least of the last third is more than that of the first: what comes and goes does not count."""
+    """By how much the least of the last third is more than that of the first, per 100,000 operations: what comes and
+    goes does not count.
+    """
     third = max(1, len(looks) // 3)
-    first = min(look.figures[name] for look in looks[:third])
-    return min(look.figures[name] for look in looks[-third:]) - first
+    first, last = looks[:third], looks[-third:]
+    operations = last[third // 2].operations - first[third // 2].operations
+    more = min(look.figures[name] for look in last) - min(look.figures[name] for look in first)
+    return more * 100_000 / max(operations, 100_000)
 
 
 def judge(processes: dict[str, list[Look]], whole: list[Look], operations: int) -> int:
     """Print the table; 1 if something grows."""
     measured = whole[-1].operations - whole[0].operations
-    print(f"{operations:,} operations, {measured:,} of them measured. Growth of memory is per 100,000 operations.\n")
+    print(f"{operations:,} operations, {measured:,} of them measured. Growth is per 100,000 operations.\n")
     wrong = []
     print(f"{'process':30}{'memory':>12}{'growth':>12}{'descriptors':>14}{'threads':>10}")
     for name, looks in sorted(processes.items()):
@@ -334,7 +338,7 @@ def judge(processes: dict[str, list[Look]], whole: list[Look], operations: int) 
         last = looks[-1].figures
         print(
             f"{name:30}{last['memory'] / 1e6:9.1f} MB{growth / 1e6:9.2f} MB"
-            f"{last['descriptors']:8.0f} ({more['descriptors']:+.0f}){last['threads']:5.0f} ({more['threads']:+.0f})"
+            f"{last['descriptors']:8.0f} ({more['descriptors']:+.1f}){last['threads']:5.0f} ({more['threads']:+.1f})"
         )
         if growth >= MOST_GROWTH:
             wrong.append(f"memory of {name}")
@@ -342,7 +346,7 @@ def judge(processes: dict[str, list[Look]], whole: list[Look], operations: int) 
     print()
     for name in whole[0].figures:
         change = grown(whole, name)
-        print(f"{name:30}{whole[-1].figures[name]:9.0f} ({change:+.0f})")
+        print(f"{name:30}{whole[-1].figures[name]:9.0f} ({change:+.1f})")
         if change >= 1:
             wrong.append(name)
     print(f"\n{'Growing: ' + ', '.join(wrong) if wrong else 'Nothing grows.'}")

@@ -21,6 +21,7 @@ from miniray.processes import current
 from miniray.processes.control_client import ControlClient
 from miniray.system import session
 from miniray.system.process_start import HeadProcess, start_head
+from miniray.system.ray_settings import spilling_directory
 from miniray.version import __version__
 
 #: What a node gets when nothing is said, as in Ray.
@@ -145,8 +146,9 @@ class Cluster:
 
         Args:
             wait: until it is part of the cluster, which it always is here.
-            **node_args: num_cpus (1), num_gpus, resources, labels, memory, object_store_memory (150 MiB), node_name;
-                what else Ray takes for its processes is accepted and has no meaning here.
+            **node_args: num_cpus (1), num_gpus, resources, labels, memory, object_store_memory (150 MiB), node_name; of the
+                head also _system_config and object_spilling_directory; what else Ray takes for its processes is accepted and
+                has no meaning here.
 
         Returns:
             The node; `node_id` is its id in hex.
@@ -181,7 +183,9 @@ class Cluster:
     def _start(
         self, node_args: dict[str, Any], quantities: dict[str, Any], resources: dict[str, Any], store: int
     ) -> ClusterNode:
-        paths = session.create_session(private=False)
+        settings = node_args.get("_system_config") or {}
+        spill_to = spilling_directory(settings, node_args.get("object_spilling_directory"))
+        paths = session.create_session(private=False, spill_to=spill_to)
         config = HeadConfig(
             version=__version__,
             private=False,
@@ -195,6 +199,7 @@ class Cluster:
             resources={name: float(quantity) for name, quantity in resources.items()},
             labels=node_args.get("labels") or {},
             port=node_args.get("port") or 0,
+            system_config=settings,
         )
         process = start_head(paths, config)
         try:
