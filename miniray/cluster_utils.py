@@ -146,9 +146,9 @@ class Cluster:
 
         Args:
             wait: until it is part of the cluster, which it always is here.
-            **node_args: num_cpus (1), num_gpus, resources, labels, memory, object_store_memory (150 MiB), node_name; of the
-                head also _system_config and object_spilling_directory; what else Ray takes for its processes is accepted and
-                has no meaning here.
+            **node_args: num_cpus (1), num_gpus, resources, labels, memory, object_store_memory (150 MiB), node_name;
+                of the head also _system_config and object_spilling_directory; what else Ray takes for its processes
+                is accepted and has no meaning here.
 
         Returns:
             The node; `node_id` is its id in hex.
