@@ -52,8 +52,9 @@ _PROGRAMS = {
         "sessions": "what_workers_print",
     },
     ENVIRONMENTS: {
-        "runtime_env_jobs": "a_hook a_hook_by_name a_hook_that_fails a_working_directory an_archive_as_working_directory "
-        "environments_in_job_configs excludes_by_environment_variables modules_of_a_job",
+        "runtime_env_jobs": "a_hook a_hook_by_name a_hook_that_fails a_working_directory "
+        "an_archive_as_working_directory environments_in_job_configs "
+        "excludes_by_environment_variables modules_of_a_job",
         "runtime_env_tasks": "a_wheel_of_ones_own archives_by_uri fields_that_nobody_knows hooks_of_tasks "
         "interpreters_of_their_own options_and_decorators packages_that_cannot_be_had "
         "packages_that_the_driver_does_not_have set_up_that_takes_too_long variables_that_refer_to_others "
