@@ -23,8 +23,8 @@ class PlacementGroupSpec(Struct, array_like=True, frozen=True):
 
 
 class CreatePlacementGroup(Struct, array_like=True, tag=90):
-    """Any process to head: reserve these bundles, now or as soon as there is room. Answered by `Reply`; error
-    RaySystemError: the name is taken.
+    """Any process to head: reserve these bundles, now or as soon as there is room. Answered by `Reply` if
+    request_id > 0; error RaySystemError: the name is taken.
     """
 
     request_id: int
@@ -32,7 +32,9 @@ class CreatePlacementGroup(Struct, array_like=True, tag=90):
 
 
 class RemovePlacementGroup(Struct, array_like=True, tag=91):
-    """Any process to head: end this group, and the tasks and actors that run in it. Answered by `Reply`."""
+    """Any process to head: end this group, and the tasks and actors that run in it. Answered by `Reply` if
+    request_id > 0.
+    """
 
     request_id: int
     group_id: bytes

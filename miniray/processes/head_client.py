@@ -93,9 +93,17 @@ class HeadClient:
 
     def ask_within(self, make: Callable[[int], Message], timeout: float) -> Any:
         """Like `ask`, but None if there is no answer within so many seconds: the question may be one of waiting."""
-        core = self._core
+        return self.await_answer(self.begin(make), timeout)
+
+    def begin(self, make: Callable[[int], Message]) -> _Request:
+        """Ask now. Who wants the answer calls `await_answer`; nobody has to."""
         waiter = _Request()
         self._post(make, waiter)
+        return waiter
+
+    def await_answer(self, waiter: _Request, timeout: float) -> Any:
+        """The answer to what was asked, None if there is none within so many seconds."""
+        core = self._core
         core.reactor.wait(waiter, time.monotonic() + timeout)
         if waiter.failure or core.closed:
             raise exceptions.RaySystemError(waiter.failure or "The session was shut down.")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from miniray.processes.head_shell import Head
 
 _encode = msgspec.msgpack.encode
+#: seconds that the news of a group may take longer than its handle
+NEWS_WITHIN = 1.0
 _decode_kept = msgspec.msgpack.Decoder(tuple[messages.PlacementGroupSpec, GroupRecord]).decode
 #: what Ray's table shows as a resource of each bundle, so that tasks which need nothing are tied to it
 _BUNDLE_UNITS = 1000 * UNIT
@@ -56,8 +58,14 @@ class Placement:
 
     def on_wait(self, sender: bytes, message: messages.WaitPlacementGroup) -> None:
         """Somebody wants to know when it is reserved."""
-        self._head.leases.schedule()  # it may have been made a moment ago
-        self.carry_out(self.groups.wait(message.group_id, (sender, message.request_id)))
+        head, group_id = self._head, message.group_id
+        head.leases.schedule()  # it may have been made a moment ago
+        token = (sender, message.request_id)
+        if group_id in self.groups.groups:
+            self.carry_out(self.groups.wait(group_id, token))
+        else:
+            # Its creator's message may come later than that of somebody who got the handle.
+            head.call_at(head.now + NEWS_WITHIN, lambda: self.carry_out(self.groups.wait(group_id, token)))
 
     def restore(self) -> None:
         """Put back the groups of an earlier head, from the tables. (Its nodes are there again already.)"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from miniray import exceptions
@@ -21,23 +22,43 @@ if TYPE_CHECKING:
     from miniray.refs import ObjectRef
 
 
+#: groups that were made a moment ago -> whom they belong to, the question whether they are reserved, its expiry
+_asked: dict[bytes, tuple[Any, Any, float]] = {}
+_MOST_ASKED = 1000
+#: seconds that the answer to that question is believed: later on a node may have died
+_FRESH = 1.0
+
+
 def create_group(core: CoreWorker, spec: PlacementGroupSpec) -> None:
-    """Have it made.
+    """Have it made. Only a named or a detached one waits for the answer: what is sent to the head keeps its order.
 
     Raises:
-        RaySystemError: the name is taken.
+        RaySystemError: the name is taken, or the head is lost.
     """
-    core.head_client.request(lambda number: CreatePlacementGroup(number, spec))
+    if spec.name or spec.detached:
+        core.head_client.request(lambda number: CreatePlacementGroup(number, spec))
+    else:
+        core.head_client.begin(lambda number: CreatePlacementGroup(number, spec))
+        # Most groups are waited for at once: that is asked now, so that a hundred answers come together.
+        if len(_asked) >= _MOST_ASKED:
+            _asked.clear()
+        asked = core.head_client.begin(lambda number: WaitPlacementGroup(number, spec.group_id))
+        _asked[spec.group_id] = (core, asked, time.monotonic() + _FRESH)
 
 
 def remove_group(core: CoreWorker, group_id: bytes) -> None:
-    """Have it ended; nothing, if it has ended."""
-    core.head_client.request(lambda number: RemovePlacementGroup(number, group_id))
+    """Have it ended; nothing, if it has ended. RaySystemError: the head is lost."""
+    _asked.pop(group_id, None)
+    core.head_client.begin(lambda number: RemovePlacementGroup(number, group_id))
 
 
 def wait_for_group(core: CoreWorker, group_id: bytes, timeout: float) -> bool | None:
     """Whether it is reserved within so many seconds; None: there is no such group."""
-    answer = core.head_client.ask_within(lambda number: WaitPlacementGroup(number, group_id), timeout)
+    owner, asked, until = _asked.pop(group_id, (None, None, 0.0))
+    if asked is not None and owner is core and time.monotonic() < until:
+        answer = core.head_client.await_answer(asked, timeout)
+    else:
+        answer = core.head_client.ask_within(lambda number: WaitPlacementGroup(number, group_id), timeout)
     if answer is None:
         return False
     return True if answer.value else None

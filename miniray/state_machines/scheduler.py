@@ -61,6 +61,8 @@ INFEASIBLE_AGAIN = 60.0
 #: running leases without resources per node, before they are let in one by one
 ZERO_CAP = 16
 ZERO_INTERVAL = 0.05
+#: seconds that the news of a placement group may take longer than its handle
+UNKNOWN_FOR = 1.0
 #: seconds between two looks at all claims that wait and all leases, for each of them, when they are many
 _LOOK_INTERVAL = 40e-6
 _MANY = 100
@@ -397,10 +399,11 @@ class Scheduler:
             if need.is_full and not everything and need.keys.isdisjoint(freed):
                 continue
             self._refresh(need, now, effects)
-            need.is_full = not need.has_room()
+            group_id = need.spec.placement_group_id
+            need.is_full = not need.has_room() and (not group_id or group_id in self.groups.groups)
             if need.is_full and need.fails_when_full():
                 self._refuse(need, "TaskUnschedulableError", UNSCHEDULABLE, effects)
-            elif need.claims and not need.is_full:
+            elif need.claims and need.pools and not need.is_full:
                 rank, claim = self._first(need)
                 queue.append((rank, next(number), need, claim))
         heapq.heapify(queue)
@@ -425,7 +428,10 @@ class Scheduler:
             error, text = "TaskUnschedulableError", need.refused
         else:
             group = self.groups.groups.get(spec.placement_group_id)
-            if group is None or group.state == REMOVED:
+            if group is None and self._may_come(need, now):
+                need.look_at_bundles([], -1)
+                error = text = ""
+            elif group is None or group.state == REMOVED:
                 need.look_at_bundles([], -1)
                 error, text = "TaskPlacementGroupRemoved", GROUP_REMOVED
             else:
@@ -434,6 +440,14 @@ class Scheduler:
                 error = text = ""
         if text:
             self._refuse(need, error, text, effects)
+
+    def _may_come(self, need: Need, now: float) -> bool:
+        """Whether the news of an unknown group may be on its way: its creator sends it, others have handles."""
+        first = min((claim.waits_since or 0.0 for claim in need.claims.values()), default=0.0)
+        if now >= first + UNKNOWN_FOR:
+            return False
+        self._wake(first + UNKNOWN_FOR)
+        return True
 
     def _refuse(self, need: Need, error: str, text: str, effects: list[Effect]) -> None:
         for claim in list(need.claims.values()):

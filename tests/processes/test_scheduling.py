@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import miniray
+from miniray import exceptions
 from miniray.cluster_utils import Cluster
 from miniray.util import placement_group, remove_placement_group
 from tests.waiting import wait_for
@@ -52,6 +54,9 @@ def stream_until(condition: Callable[[], Any], seconds: float = 20) -> bool:
             break
     for ref in pending:
         miniray.cancel(ref)
+    for ref in pending:  # what was cancelled is looked at, else the end of the session tells of it
+        with contextlib.suppress(exceptions.RayError):
+            miniray.get(ref)
     return bool(condition())
 
 

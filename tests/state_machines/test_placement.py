@@ -19,7 +19,7 @@ from miniray.state_machines.placement import (
     GroupSettled,
 )
 from miniray.state_machines.resources import UNIT, NodeResources, to_units
-from miniray.state_machines.scheduler import Scheduler
+from miniray.state_machines.scheduler import UNKNOWN_FOR, Scheduler
 
 A, B, C = b"a", b"b", b"c"
 JOB = b"job1"
@@ -195,6 +195,18 @@ def test_a_claim_on_a_group_that_is_removed_is_refused():
     scheduler.remove_group(group.group_id)
     (refusal,) = scheduler.schedule(1.0)
     assert (refusal.error, refusal.claim.count) == ("TaskPlacementGroupRemoved", 0)
+
+
+def test_a_claim_may_be_quicker_than_the_news_of_its_group():
+    scheduler = machine(a={"CPU": 1})
+    spec = LeaseSpec(to_units({"CPU": 1}), JOB, placement_group_id=b"group1")
+    scheduler.demand(b"owner", 1, spec, 1, 0.0)
+    scheduler.demand(b"owner", 2, LeaseSpec(to_units({"CPU": 1}), JOB, placement_group_id=b"unknown"), 1, 0.0)
+    assert scheduler.schedule(0.0) == []
+    create(scheduler, {"CPU": 1}, now=0.1)
+    assert [effect.lease.claim.class_id for effect in scheduler.schedule(0.1)] == [1]
+    assert scheduler.wake_at <= UNKNOWN_FOR
+    assert [type(effect) for effect in scheduler.schedule(UNKNOWN_FOR)] == [Refuse]
 
 
 def test_a_removal_gives_everything_back_and_names_the_workers_to_kill():
