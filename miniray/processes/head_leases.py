@@ -265,6 +265,8 @@ class Leases:
             self.schedule()
             return
         times = [at for at in (self.scheduler.wake_at, self.pool.wake_at) if at is not None]
+        if self._changed:
+            times.append(now)
         self.wake_at = min(times) if times else None
 
     def _carry_out(self, effects: list[leasing.Effect]) -> None:
@@ -307,6 +309,8 @@ class Leases:
     def _grant(self, effect: pooling.Assign) -> None:
         head = self._head
         lease = self.scheduler.granted(effect.lease_id, effect.worker_id)
+        # Only now may it be revoked for others.
+        self._changed = self._changed or self.scheduler.is_waited_for()
         worker = head.members[effect.worker_id]
         if lease is None or worker.address is None:
             self.pool.returned(effect.worker_id, False, head.now)

@@ -366,6 +366,10 @@ class Scheduler:
             self._relieve(now, effects)
         return effects
 
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._active or self.groups.waiting)
+
     def _wake(self, at: float) -> None:
         if self.wake_at is None or at < self.wake_at:
             self.wake_at = at
