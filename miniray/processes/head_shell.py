@@ -89,6 +89,8 @@ class Head:
         startup.address = self.transport.address
         self.stopping = ""
         self._latest_end = 0.0
+        #: workers save before they are killed; in local mode there is nothing but the driver, which measures itself
+        self._measured = worker_coverage.is_wanted() and bool(startup.lifeline)
         self._running = True
         self._peers: dict[bytes, Address] = {}
         self._refused: set[bytes] = set()
@@ -581,7 +583,7 @@ class Head:
     def kill(self, member: Member, reason: str) -> None:
         """End a worker at once."""
         member.dismissed = member.dismissed or reason
-        if worker_coverage.is_wanted() and member.registered and not member.asked_to_die:
+        if self._measured and member.registered and not member.asked_to_die:
             # What was measured there is to be saved: it kills itself. Who cannot is killed all the same.
             member.asked_to_die = True
             self.post(member.worker_id, control.Exit(reason, force=True))
@@ -615,7 +617,7 @@ class Head:
             if member.kind == "worker":
                 self.dismiss(member, reason, grace=0)
         self._flush()
-        if worker_coverage.is_wanted():
+        if self._measured:
             self._latest_end = self.now + LEAVE_GRACE
             self.call_at(self.now + GRACE, self._kill_the_rest)
             self.call_at(self.now + GRACE + SAVE_GRACE, self._finish_when_left)

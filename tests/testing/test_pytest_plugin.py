@@ -274,6 +274,14 @@ def test_it(miniray_isolated):
     assert covered(project) == ['return "not covered"']
 
 
+def test_local_mode_is_measured_too(project):
+    pytest.importorskip("pytest_cov")
+    project.write(app=APP, test_covered=COVERED)
+    out = project.pytest("--miniray", "--miniray-local", "--cov=app", "-k", "not while_it_works")
+    assert "2 passed" in out
+    assert "return 2 * x" not in covered(project)
+
+
 def test_under_xdist_each_process_has_its_session_and_is_measured(project):
     pytest.importorskip("xdist")
     pytest.importorskip("pytest_cov")
