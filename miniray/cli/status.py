@@ -58,7 +58,10 @@ def as_text(status: dict[str, Any]) -> str:
     for demand in status["demands"]:
         name = f"  {demand['name']}" if demand["name"] else ""
         lines.append(f"  {demand['resources']}: {demand['count']} waiting{name}")
-    if not status["demands"]:
+    for group in status["pending_groups"]:
+        name = f" ({group['name']})" if group["name"] else ""
+        lines.append(f"  placement group{name}: {group['strategy']} of {group['bundles']}: {group['state']}")
+    if not status["demands"] and not status["pending_groups"]:
         lines.append("  (none)")
     return "\n".join(lines)
 
