@@ -30,6 +30,8 @@ _PROGRAMS = {
         "error_texts": "text_of_a_crash_in_a_dependency",
         "error_types": "exits_of_tasks signals_in_tasks the_session_goes_on_after_crashes",
         "generators": "workers_that_die_end_the_stream workers_that_die_are_retried actors_that_die_end_the_stream",
+        "memory_pressure": "task_without_retries task_with_retries actor_out_of_memory",
+        "placement_groups": "devices_of_a_task_in_a_group a_removed_group_ends_its_actor",
         "state_api": "a_task_whose_worker_dies the_life_of_an_actor how_workers_have_ended workers_and_the_driver",
         "module_map": "the_table_of_actors",
         "task_runs": "tasks_have_their_own_processes a_worker_killed_from_outside process_titles "
@@ -64,6 +66,7 @@ _PROGRAMS = {
     OTHERS: {
         "actor_ends": "detached_actors_outlive_their_driver actors_end_with_their_driver",
         "output": "lines_of_joining",
+        "second_drivers": "drivers_attach_by_address_auto_or_plainly",
         "sessions": "arguments_that_do_not_fit_an_address a_second_driver_joins_by_address "
         "environment_variables_name_the_address addresses_where_nobody_is",
     },
