@@ -466,7 +466,7 @@ def create_actor(
         raise TypeError("too many positional arguments" if args else "got an unexpected keyword argument")
     plan, is_async, groups = describe(actor_class, options, core.job_config.get("task_timeout_s") or 0.0)
     descriptor = plan.descriptor
-    export = core.tasks.export(actor_class._token, cls, what=what, kind="actor")
+    export = core.exports.export(actor_class._token, cls, what=what, kind="actor")
     resources = option_table.resource_request(options, is_actor=True)
     placement = option_table.placement_request(options)
     waits_for = placement if options.get("num_cpus") is None else {}

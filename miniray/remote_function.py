@@ -205,7 +205,7 @@ def bind_task(core: CoreWorker, owner: RemoteFunction, options: dict[str, Any]) 
     name = options.get("name") or function_name(owner._function)
     resources = option_table.resource_request(options, is_actor=False)
     what = f"{owner._function.__module__}.{getattr(owner._function, '__qualname__', name)}"
-    export = core.tasks.export(owner._token, owner._function, what=what, kind="remote function")
+    export = core.exports.export(owner._token, owner._function, what=what, kind="remote function")
     retry_exceptions = options.get("retry_exceptions") or False
     types = b""
     if isinstance(retry_exceptions, (list, tuple)):

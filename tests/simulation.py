@@ -123,7 +123,7 @@ class Process:
         """Call `run_program` as a remote function, with refs inside a list and as arguments of their own."""
         tasks = self.core.tasks
         with self.world.acting(self):
-            export = tasks.export(b"run_program", run_program, what="run_program", kind="remote function")
+            export = self.core.exports.export(b"run_program", run_program, what="run_program", kind="remote function")
             scheduling_class = tasks.submission.scheduling_class("class", LeaseSpec({}, JOB))
             binding = TaskBinding(export, "run_program", "run_program", num_returns, 0, scheduling_class, b"")
             return tasks.submit(binding, (program, nested, *top), {})
@@ -180,7 +180,7 @@ class Process:
             "borrowers": {who: ids for who, ids in counter._borrowed_by.items() if ids},
             "owners": {who: ids for who, ids in counter._borrowed_from.items() if ids},
             "pending tasks": tasks.pending,
-            "kept pins": tasks._kept,
+            "kept pins": self.core.arguments.kept,
             "return pins": self.executor.runner._return_pins,
             "leases": tasks.submission.leases,
             "released": list(self.core.objects._released),

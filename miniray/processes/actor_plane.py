@@ -23,8 +23,10 @@ from miniray.messages.envelope import Message
 from miniray.messages.objects import Address, Payload
 from miniray.messages.tasks import RefArgument, TaskPush
 from miniray.processes import actor_errors, current, ref_sites
+from miniray.processes.call_arguments import GONE
+from miniray.processes.function_exports import Export
 from miniray.processes.reactor import Waiter
-from miniray.processes.task_plane import GONE, Export, cancelled_error
+from miniray.processes.task_plane import cancelled_error
 from miniray.refs import ObjectRef
 from miniray.state_machines.actor_submission import ActorCall, ActorClient
 from miniray.state_machines.reference_counter import ObjectEntry
@@ -110,11 +112,11 @@ class ActorPlane:
         core = self._core
         context = current.task_context.get() or core.main_context
         objects = core.objects
-        refs, args, kwargs = core.tasks.split_refs(args, kwargs)
+        refs, args, kwargs = core.arguments.split_refs(args, kwargs)
         arguments: Payload | None = None
         inner: list[ObjectEntry] | None = None
         if args or kwargs:
-            arguments, inner = core.tasks.encode_arguments(args, kwargs, what)
+            arguments, inner = core.arguments.encode(args, kwargs, what)
         actor_id = self.next_actor_id()
         push = TaskPush(
             actor_creation_task_id(actor_id),
@@ -177,17 +179,8 @@ class ActorPlane:
             if not owned.unready:
                 self._send_creation(owned)
             else:
-
-                def ready(_entry: ObjectEntry) -> None:
-                    owned.unready -= 1
-                    if owned.unready == 0:
-                        self._send_creation(owned)
-
                 pending = [item for item in waiting if item.payload is None]
-                owned.unready = len(pending)
-                for item in pending:
-                    item.waiters = [*(item.waiters or []), ready]
-                objects.request_values(pending)
+                core.arguments.wait_for(owned, pending, self._send_creation)
                 if not pending:
                     self._send_creation(owned)
         return actor_id, entry, None
@@ -362,8 +355,8 @@ class ActorPlane:
         inner: list[ObjectEntry] | None = None
         arguments: Payload | None = None
         if args or kwargs:
-            refs, args, kwargs = core.tasks.split_refs(args, kwargs)
-            arguments, inner = core.tasks.encode_arguments(args, kwargs, what)
+            refs, args, kwargs = core.arguments.split_refs(args, kwargs)
+            arguments, inner = core.arguments.encode(args, kwargs, what)
         push = TaskPush(
             core.tasks.next_task_id.for_actor(client.actor_id),
             tasks.ACTOR_TASK,
@@ -401,15 +394,15 @@ class ActorPlane:
                     entry.site = ref_sites.made_by("actor call")
                 call.returns.append(entry)
                 result.append(objects.make_ref(entry))
-            dependencies: list[ObjectEntry] = []
-            if handle_entry is not None:
-                dependencies.append(handle_entry)
             if refs or inner:
-                self._pin(call, refs, inner or [], dependencies)
-            for entry in dependencies:
-                entry.submitted += 1
-                entry.accessed = True
-            call.dependencies = dependencies
+                core.arguments.pin(call, refs, inner or [], client.ready)
+            if handle_entry is not None:
+                handle_entry.submitted += 1
+                handle_entry.accessed = True
+                if call.dependencies is None:
+                    call.dependencies = [handle_entry]
+                else:
+                    call.dependencies.append(handle_entry)
             client.submit(call)
             if core._dirty and not client.ordered:
                 # The calls before it may wait for this very one, which nobody sends while the leader blocks.
@@ -418,45 +411,13 @@ class ActorPlane:
             core.reactor._raise_interrupt()
         return result
 
-    def _pin(
-        self,
-        call: ActorCall,
-        refs: list[tuple[int | str, ObjectRef[Any]]],
-        inner: list[ObjectEntry],
-        dependencies: list[ObjectEntry],
-    ) -> None:
-        top: dict[int, ObjectEntry] = {}
-        for _, ref in refs:
-            top[id(ref._entry)] = ref._entry
-        dependencies += [*top.values(), *inner]
-        call.arguments = [(key, ref._entry) for key, ref in refs]
-        self._await_arguments(call, [entry for entry in top.values() if entry.payload is None])
-
-    def _await_arguments(self, call: ActorCall, waiting: list[ObjectEntry]) -> None:
-        call.unready = len(waiting)
-        if not waiting:
-            return
-
-        def ready(_entry: ObjectEntry) -> None:
-            call.unready -= 1
-            if call.unready == 0:
-                call.client.ready(call)
-
-        for entry in waiting:
-            if entry.waiters is None:
-                entry.waiters = [ready]
-            else:
-                entry.waiters.append(ready)
-        self._core.objects.request_values(waiting)
-
     def run_again(self, call: ActorCall, dead_nodes: set[bytes]) -> None:
         """A finished call is made once more, since what it had returned was lost; its arguments are pinned already."""
         call.attempt += 1
         call.sent = False
         self.calls[call.push.task_id] = call
-        waiting = {id(entry): entry for _, entry in call.arguments if entry.payload is None}
-        self._await_arguments(call, list(waiting.values()))
         client = call.client
+        self._core.arguments.wait_again(call, client.ready)
         if client.state == control.DEAD or (client.state == control.ALIVE and client.node_id not in dead_nodes):
             client.submit(call)
         else:  # it may not be known here yet that the actor is gone, or not whether it comes back
@@ -468,7 +429,7 @@ class ActorPlane:
         """Effect: mail the call to the actor."""
         push = call.push
         if call.arguments:
-            self._core.tasks.fill_arguments(call)
+            self._core.arguments.fill(call)
         push.attempt = call.attempt
         self._core.post(client.address, push, urgent)
 
@@ -516,7 +477,7 @@ class ActorPlane:
         if dependencies:
             call.dependencies = None
             call.arguments = None
-            core.tasks.release_pins_of(message.task_id, dependencies, sender, message.kept)
+            core.arguments.release(message.task_id, dependencies, sender, message.kept)
 
     # -- cancelling and killing --------------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from miniray.messages import control, state, tasks
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address
 from miniray.processes.actor_plane import ActorPlane
+from miniray.processes.call_arguments import CallArguments
+from miniray.processes.function_exports import FunctionExports
 from miniray.processes.generator_plane import GeneratorPlane
 from miniray.processes.head_client import HeadClient
 from miniray.processes.object_freeing import ObjectFreeing
@@ -112,6 +114,8 @@ class CoreWorker:
         self.objects.messages = ObjectMessages(self, self.objects)
         self.objects.recovery = ObjectRecovery(self)
         self.objects.freeing = ObjectFreeing(self)
+        self.exports = FunctionExports(self)
+        self.arguments = CallArguments(self)
         self.tasks = TaskPlane(self)
         self.actors = ActorPlane(self)
         self.generators = GeneratorPlane(self)
@@ -127,7 +131,7 @@ class CoreWorker:
                 tasks.TaskReply: self.tasks.on_reply,
                 tasks.TasksReturned: self.tasks.on_tasks_returned,
                 tasks.RequestCancel: self.tasks.on_request_cancel,
-                tasks.ReleasePins: self.tasks.on_release_pins,
+                tasks.ReleasePins: self.arguments.on_release_pins,
                 control.LeaseGranted: self.tasks.on_lease_granted,
                 control.LeaseRefused: self.tasks.on_lease_refused,
                 control.RevokeLease: self.tasks.on_revoke_lease,

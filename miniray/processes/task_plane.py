@@ -1,17 +1,15 @@
 """Normal tasks as their owner sees them: submit, push, answer, retry, cancel.
 
 The decisions (which worker, how many ahead, when to give a lease back) are made by `state_machines.task_submission`;
-this file is its port, and knows messages, arguments and refs. The path of one task: `submit` serializes the arguments
-and makes the returns' entries; once all ref arguments are ready the machine gets the task; `push` mails it to a
-leased worker; `on_reply` fulfils the entries.
+this file is its port, and knows messages and refs. The path of one task: `submit` has the arguments serialized
+(`call_arguments`) and makes the returns' entries; once all ref arguments are ready the machine gets the task; `push`
+mails it to a leased worker, after the function if it is new there (`function_exports`); `on_reply` fulfils the entries.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,9 +17,10 @@ import msgspec
 from miniray import death_causes, exceptions
 from miniray.ids import TaskIdGenerator
 from miniray.messages import control, tasks
-from miniray.messages.objects import KIND_ERROR, Location, Payload
-from miniray.messages.tasks import FunctionExport, RefArgument, TaskExtras, TaskPush
-from miniray.processes import current, local_objects, ref_sites
+from miniray.messages.objects import Payload
+from miniray.messages.tasks import TaskExtras, TaskPush
+from miniray.processes import current, ref_sites
+from miniray.processes.function_exports import Export
 from miniray.refs import ObjectRef
 from miniray.state_machines.actor_submission import ActorCall
 from miniray.state_machines.reference_counter import ObjectEntry
@@ -29,14 +28,12 @@ from miniray.state_machines.task_submission import (
     DONE,
     PUSHED,
     WAITING,
-    FunctionStats,
     Lease,
     PendingTask,
     SchedulingClass,
     TaskSubmission,
 )
-from miniray.system import task_record, user_log
-from miniray.system.serialization import fingerprint, pickle_function, serialize
+from miniray.system import task_record
 from miniray.task_errors import cancelled
 
 if TYPE_CHECKING:
@@ -47,12 +44,6 @@ if TYPE_CHECKING:
 SWEEP_INTERVAL = 0.05
 #: Seconds that a task may wait in `get` before its CPU is lent to others.
 BLOCK_GRACE = 0.001
-#: Bytes of a pickled function from which on it is warned about, and refused (Ray's limits).
-FUNCTION_WARN_SIZE = 10**7
-FUNCTION_MAX_SIZE = 10**8
-
-#: The value of an argument that is being made again: a worker that opens it asks its owner.
-GONE = Payload(0, None, Location(b"", ".gone", 0, 1, b""))
 
 _time = time.time
 encode_extras = msgspec.msgpack.Encoder().encode
@@ -62,19 +53,6 @@ _decode_extras = msgspec.msgpack.Decoder(TaskExtras).decode
 def extras_of(push: TaskPush) -> TaskExtras:
     """The rarely used settings of a task, to be changed."""
     return _decode_extras(push.options) if push.options else TaskExtras()
-
-
-class Export:
-    """A function or class as it travels to workers: its bytes, once, and who has got them."""
-
-    __slots__ = ("contained", "message", "name", "sent_to", "stats")
-
-    def __init__(self, message: FunctionExport, contained: list[Any] | None = None) -> None:
-        self.message = message
-        self.name = ""  #: of the function or class
-        self.contained = contained  #: refs and handles in the closure live as long as the export
-        self.sent_to: set[bytes] = set()
-        self.stats = FunctionStats()
 
 
 class TaskBinding:
@@ -110,75 +88,12 @@ class TaskPlane:
         self._core = core
         self.submission = TaskSubmission(self)
         self.pending: dict[bytes, PendingTask] = {}
-        self.exports: dict[bytes, Export] = {}
         self.next_task_id = TaskIdGenerator(core.job_id, os.urandom(16))
-        #: (task, worker that keeps refs from its arguments and is registering them) -> what is pinned until then
-        self._kept: dict[tuple[bytes, bytes], list[ObjectEntry]] = {}
 
     def use_job(self, job_id: bytes) -> None:
         """The job is known now: task ids carry it."""
         self.next_task_id = TaskIdGenerator(job_id, os.urandom(16))
         self._core.actors.use_job(job_id)
-
-    # -- functions -------------------------------------------------------------------------------------------------
-
-    def export(self, token: bytes, function: Any, *, what: str, kind: str) -> Export:
-        """The export of a function or class, pickled once per session.
-
-        Args:
-            token: the id of the RemoteFunction or ActorClass.
-            what: how error texts name it.
-            kind: "remote function" or "actor".
-
-        Raises:
-            ValueError: it is larger than 100 MB when pickled.
-            TypeError: it cannot be pickled.
-        """
-        found = self.exports.get(token)
-        if found is not None:
-            found.name = found.name or function.__name__
-            return found
-        contained: list[Any] = []
-        if current.is_local() and local_objects.belongs_to_a_module(function):
-            pickled = local_objects.pickle_shared(token, function)
-        else:
-            pickled = pickle_function(
-                function, lambda: f"the {'function' if kind == 'remote function' else 'actor class'} {what}", contained
-            )
-        if contained:
-            self._core.objects.check_out_of_band(contained)
-        if len(pickled) > FUNCTION_WARN_SIZE:
-            name = function.__name__ if kind == "actor" else f"{function.__module__}.{function.__name__}"
-            self._check_size(pickled, name, kind)
-        if len(pickled) > 100 * 1024:
-            payload, _ = self._core.objects.to_payload(serialize(pickled))
-        else:
-            payload = Payload(2, pickled)
-        path = [os.getcwd() if entry == "" else entry for entry in sys.path]
-        message = FunctionExport(fingerprint(pickled), token, payload, path, self._core.job_id)
-        if kind == "actor":
-            message.actor_class = function.__name__
-        export = self.exports.setdefault(token, Export(message, contained))
-        export.name = function.__name__
-        return export
-
-    def _check_size(self, pickled: bytes, what: str, kind: str) -> None:
-        megabytes = len(pickled) // (1 << 20)
-        hint = (
-            "Check that its definition is not implicitly capturing a large array or other object in scope. "
-            "Tip: use ray.put() to put large objects in the Ray object store."
-        )
-        if len(pickled) > FUNCTION_MAX_SIZE:
-            limit = FUNCTION_MAX_SIZE // (1 << 20)
-            raise ValueError(
-                f"The {kind} {what} is too large ({megabytes} MiB > FUNCTION_SIZE_ERROR_THRESHOLD={limit} MiB). {hint}"
-            )
-        user_log.say(user_log.WARNING, f"The {kind} {what} is very large ({megabytes} MiB). {hint}")
-
-    def note_export(self, message: FunctionExport) -> None:
-        """A worker got this function from elsewhere: when it calls the function itself, it passes these bytes on."""
-        if message.token not in self.exports:
-            self.exports[message.token] = Export(message)
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
@@ -195,8 +110,8 @@ class TaskPlane:
         inner: list[ObjectEntry] | None = None
         arguments: Payload | None = None
         if args or kwargs:
-            refs, args, kwargs = self.split_refs(args, kwargs)
-            arguments, inner = self.encode_arguments(args, kwargs, binding.what)
+            refs, args, kwargs = core.arguments.split_refs(args, kwargs)
+            arguments, inner = core.arguments.encode(args, kwargs, binding.what)
         push = TaskPush(
             self.next_task_id(),
             tasks.NORMAL_TASK,
@@ -225,7 +140,9 @@ class TaskPlane:
             if not refs and inner is None:
                 self.submission.ready(task)
             else:
-                self._pin(task, refs or [], inner or [])
+                core.arguments.pin(task, refs or [], inner or [], self._arguments_ready)
+                if not task.unready:
+                    self._arguments_ready(task)
             returns = task.returns
             site = ref_sites.made_by("task call") if objects.record_sites else ""
             result = []
@@ -240,76 +157,10 @@ class TaskPlane:
             core.reactor._raise_interrupt()
         return result
 
-    def split_refs(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[list[tuple[int | str, ObjectRef[Any]]], tuple[Any, ...], dict[str, Any]]:
-        """The top-level refs with their places, and the arguments with None in those places: values travel beside.
-
-        Raises:
-            ValueError: a ref of another session.
-        """
-        refs: list[tuple[int | str, ObjectRef[Any]]] = []
-        for index, value in enumerate(args):
-            if type(value) is ObjectRef:
-                refs.append((index, value))
-        if kwargs:
-            refs += [(key, value) for key, value in kwargs.items() if type(value) is ObjectRef]
-        if refs:
-            listed, named = list(args), dict(kwargs)
-            for key, ref in refs:
-                self._core.objects._check_ref(ref, argument=True)
-                if isinstance(key, int):
-                    listed[key] = None
-                else:
-                    named[key] = None
-            args, kwargs = tuple(listed), named
-        return refs, args, kwargs
-
-    def encode_arguments(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
-    ) -> tuple[Payload | None, list[ObjectEntry] | None]:
-        """Serialize (args, kwargs); on failure name the argument that cannot be."""
-        try:
-            serialized = serialize((args, kwargs))
-        except TypeError:
-            for value in (*args, *kwargs.values()):
-                serialize(value, what=lambda value=value: f"the argument {value!r} for a task or actor {what}")  # type: ignore[misc]
-            raise
-        return self._core.objects.to_payload(serialized)
-
-    def _pin(self, task: PendingTask, refs: list[tuple[int | str, ObjectRef[Any]]], inner: list[ObjectEntry]) -> None:
-        """Keep what the arguments refer to until the task is done, and wait for the values of top-level refs."""
-        top: dict[int, ObjectEntry] = {}
-        for _, ref in refs:
-            top[id(ref._entry)] = ref._entry
-        task.dependencies = [*top.values(), *inner]
-        for entry in task.dependencies:
-            entry.submitted += 1
-            entry.accessed = True
-        task.arguments = [(key, ref._entry) for key, ref in refs]
-        self._await_arguments(task, [entry for entry in top.values() if entry.payload is None])
-
-    def _await_arguments(self, task: PendingTask, waiting: list[ObjectEntry]) -> None:
-        objects = self._core.objects
-        task.unready = len(waiting)
-        if not waiting:
-            self._arguments_ready(task)
-            return
-
-        def ready(_entry: ObjectEntry) -> None:
-            task.unready -= 1
-            if task.unready == 0 and task.state == WAITING:
-                self._arguments_ready(task)
-
-        for entry in waiting:
-            if entry.waiters is None:
-                entry.waiters = [ready]
-            else:
-                entry.waiters.append(ready)
-        objects.request_values(waiting)
-
     def _arguments_ready(self, task: PendingTask) -> None:
-        node_id = self.fill_arguments(task)
+        if task.state != WAITING:
+            return
+        node_id = self._core.arguments.fill(task)
         if node_id:
             task.scheduling_class = self.submission.class_near(task.scheduling_class, node_id)
         self.submission.ready(task)
@@ -320,56 +171,23 @@ class TaskPlane:
         task.state = WAITING
         task.lease = None
         self.pending[task.push.task_id] = task
-        waiting = {id(entry): entry for _, entry in task.arguments if entry.payload is None}
-        self._await_arguments(task, list(waiting.values()))
-
-    def fill_arguments(self, task: PendingTask | ActorCall) -> bytes:
-        """Put the values of ref arguments into the push. The node where most of their bytes lie, if not this one."""
-        arguments = task.arguments
-        if not arguments:
-            return b""
-        filled = []
-        sizes: dict[bytes, int] | None = None
-        here = self._core.node_id
-        for key, entry in arguments:
-            payload = entry.payload
-            if payload is None:
-                payload = GONE  # lost just now: the worker will ask for it
-            elif payload.location is not None:
-                entry.shared = True
-                node_id = payload.location.node_id
-                if sizes is not None or node_id != here:
-                    sizes = {} if sizes is None else sizes
-                    sizes[node_id] = sizes.get(node_id, 0) + payload.location.size
-            filled.append(RefArgument(key, entry.object_id, payload, entry.owner))
-        before = task.push.ref_arguments
-        if before:  # of an earlier attempt: what is small and gone is there only
-            keys = {key for key, _ in arguments}
-            filled += [argument for argument in before if argument.key not in keys]
-        task.push.ref_arguments = filled
-        if sizes is None:
-            return b""
-        most = max(sizes, key=sizes.__getitem__)
-        return most if most != here else b""
+        self._core.arguments.wait_again(task, self._arguments_ready)
+        if not task.unready:
+            self._arguments_ready(task)
 
     # -- port of the machine ---------------------------------------------------------------------------------------
 
     def push(self, lease: Lease, task: PendingTask, urgent: bool) -> None:
         """Effect: mail the task to the worker, after the function if the worker has not got it."""
         peer = lease.worker.address
-        self.send_export(task.export, peer)
+        if peer.worker_id not in task.export.sent_to:
+            self._core.exports.send(task.export, peer)
         task.push.attempt = task.attempt
         if lease.accelerator_ids:
             extras = extras_of(task.push)
             extras.accelerator_ids = lease.accelerator_ids
             task.push.options = encode_extras(extras)
         self._core.post(peer, task.push, urgent)
-
-    def send_export(self, export: Export, peer: Any) -> None:
-        """Mail a function to a worker that has not got it from us yet."""
-        if peer.worker_id not in export.sent_to:
-            export.sent_to.add(peer.worker_id)
-            self._core.post(peer, export.message)
 
     def demand(self, scheduling_class: SchedulingClass, count: int) -> None:
         """Effect: tell the head how many more leases are wanted."""
@@ -444,7 +262,7 @@ class TaskPlane:
         if dependencies:
             task.dependencies = None
             task.arguments = None
-            self.release_pins_of(message.task_id, dependencies, sender, message.kept)
+            self._core.arguments.release(message.task_id, dependencies, sender, message.kept)
 
     def settle_reply(self, sender: bytes, task: PendingTask | ActorCall, message: tasks.TaskReply) -> None:
         """Give the returns of a task, or of an actor's call, what the reply says."""
@@ -496,32 +314,6 @@ class TaskPlane:
         if counter.register(register, None, ticket) and peer is not None:
             self._core.post(peer, ticket[1])
 
-    def release_pins_of(
-        self, task_id: bytes, dependencies: list[ObjectEntry], worker_id: bytes, kept: Iterable[bytes] | None = None
-    ) -> None:
-        """A task is done with its arguments; those it `kept` stay pinned until the worker has registered them.
-
-        A kept ref may have stood inside a top-level argument: then that one stays, and with it what it contains.
-        """
-        counter = self._core.objects.counter
-        if kept:
-            ids = set(kept)
-            held: list[ObjectEntry] = []
-            done: list[ObjectEntry] = []
-            for entry in dependencies:
-                inside = entry.contained or ()
-                stays = entry.object_id in ids or any(inner.object_id in ids for inner in inside)
-                (held if stays else done).append(entry)
-            self._kept[task_id, worker_id] = held
-            dependencies = done
-        counter.release_submitted(dependencies)
-
-    def on_release_pins(self, sender: bytes, message: tasks.ReleasePins) -> None:
-        """A worker has registered the refs it kept from a task's arguments."""
-        held = self._kept.pop((message.task_id, sender), None)
-        if held:
-            self._core.objects.counter.release_submitted(held)
-
     def on_tasks_returned(self, sender: bytes, message: tasks.TasksReturned) -> None:
         """A worker gives tasks back that have not begun."""
         for task in self.submission.returned(message.task_ids, sender, message.blocked):
@@ -535,7 +327,7 @@ class TaskPlane:
         self.submission.drop(task)
         self._settle_failure(task, error, died)
         if task.dependencies:
-            self.release_pins_of(task.push.task_id, task.dependencies, b"")
+            self._core.arguments.release(task.push.task_id, task.dependencies, b"")
             task.dependencies = None
             task.arguments = None
 
@@ -557,10 +349,8 @@ class TaskPlane:
 
     def on_worker_died(self, message: control.WorkerDied) -> None:
         """A process is gone: what was in flight there runs again elsewhere, or fails."""
-        for export in self.exports.values():
-            export.sent_to.discard(message.worker_id)
-        for key in [key for key in self._kept if key[1] == message.worker_id]:
-            self._core.objects.counter.release_submitted(self._kept.pop(key))
+        self._core.exports.worker_died(message.worker_id)
+        self._core.arguments.worker_died(message.worker_id)
         lost = self.submission.worker_left(message.worker_id)
         if message.last_begun:
             entries = [task_record.entry(task.push.task_id, task.attempt) for task in lost]
@@ -695,6 +485,3 @@ def cancelled_error(task: PendingTask | ActorCall) -> exceptions.TaskCancelledEr
     if isinstance(task, ActorCall):
         return cancelled(task.push.task_id, of_actor=True, received=task.sent)
     return cancelled(task.push.task_id)
-
-
-__all__ = ["KIND_ERROR", "Export", "TaskBinding", "TaskExtras", "TaskPlane", "encode_extras"]

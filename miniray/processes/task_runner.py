@@ -81,7 +81,7 @@ class TaskRunner:
     def add_export(self, message: FunctionExport) -> None:
         """A function or class that later pushes name (under the lock)."""
         self._exports.setdefault(message.function_id, message)
-        self._core.tasks.note_export(message)
+        self._core.exports.note(message)
 
     def enter_job(self, push: TaskPush) -> None:
         """Become a worker of the task's job, if this is its first task."""

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from miniray.messages.objects import Address, Handover
-from miniray.processes.task_plane import TaskPlane
+from miniray.processes.call_arguments import CallArguments
 from miniray.processes.task_runner import TaskRunner
 from miniray.state_machines.reference_counter import ObjectEntry, ReferenceCounter
 from tests.simulation import HEAD, Process, Program, World, refs_in
@@ -418,8 +418,8 @@ def nothing(*args: Any, **kwargs: Any) -> None:
     """What a planted bug leaves out."""
 
 
-def release_pins_of_at_once(plane: TaskPlane, task_id: bytes, entries: Any, worker_id: bytes, kept: Any = None) -> None:
-    plane._core.objects.counter.release_submitted(entries)
+def release_at_once(arguments: CallArguments, task_id: bytes, entries: Any, worker_id: bytes, kept: Any = None) -> None:
+    arguments._core.objects.counter.release_submitted(entries)
 
 
 def reply_without_pins(runner: TaskRunner, owner: Any, push: Any, result: Any) -> Any:
@@ -438,7 +438,7 @@ EARLY = {
 }
 LEAKS = {
     "a borrower's farewell is ignored": (ReferenceCounter, "remove_borrowers", nothing),
-    "pins are never released": (TaskPlane, "on_release_pins", nothing),
+    "pins are never released": (CallArguments, "on_release_pins", nothing),
     "replies are never acknowledged": (TaskRunner, "on_acknowledge", nothing),
     "released refs are not counted": (ReferenceCounter, "release_local", nothing),
 }
@@ -453,6 +453,6 @@ def test_the_search_finds_a_planted_bug(kind: str, name: str, monkeypatch: pytes
 
 
 def test_the_story_of_a_kept_ref_finds_its_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TaskPlane, "release_pins_of", release_pins_of_at_once)
+    monkeypatch.setattr(CallArguments, "release", release_at_once)
     with pytest.raises(AssertionError, match="freed early"):
         test_a_ref_kept_out_of_a_top_level_argument_is_kept_alive()
