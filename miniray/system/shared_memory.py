@@ -1,8 +1,8 @@
 """Objects in shared memory: each process writes its own segments, and maps everybody's.
 
 A *segment* is a file in the session's directory on ``/dev/shm`` (``miniray.system.segment``). A *location* is
-``(segment, offset, size)``: large objects have a segment of their own, small ones (up to 1 MiB) share *slabs*, because
-a process may have only 65,530 mappings.
+``(segment, offset, size)``: large objects have a segment of their own, small ones (up to 1 MiB) share *slabs*
+(``miniray.system.slabs``), because a process may have only 65,530 mappings.
 
 The rules
     * Only the process that created a segment (or adopted it) gives its memory out or takes it back. All others map it.
@@ -14,14 +14,13 @@ The rules
       Views of its own process the store knows itself, and waits for the last one.
 
 Recycling
-    A page fault costs ten times the copy: 1.6 GB/s into a fresh mapping, 13 to 20 GB/s into one written before. So
-    freed segments go to a pool, mapping and all, and serve the next object of their size. The pool is bounded, counts
-    against the quota, and is given back (``trim``) before anything fails for want of memory.
+    Freed segments go to a pool (``miniray.system.segment_pool``), and serve the next object of their size: memory that
+    was written before is ten times as fast.
 
 The disk
-    What nobody views can be moved to files in ``spill_directory`` (``spill``, see ``miniray.system.spilling``). It
-    keeps its name, so no location changes: who finds no segment in memory maps the one on disk. When neither quota nor
-    file system has room for a new object, it is created there at once.
+    What nobody views can be moved to files in ``spill_directory`` (``miniray.system.segment_mover``). It keeps its
+    name, so no location changes: who finds no segment in memory maps the one on disk. When neither quota nor file
+    system has room for a new object, it is created there at once.
 
 Views
     Each ``open`` makes an *exporter*, a ctypes array over the mapping, and returns a read-only memoryview of it. What
@@ -45,7 +44,6 @@ import itertools
 import os
 import threading
 import weakref
-from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -55,15 +53,15 @@ from miniray.exceptions import ObjectStoreFullError
 from miniray.system import segment_viewers, spilling
 from miniray.system.buffer import Buffer
 from miniray.system.foreign_segments import ForeignSegment, ForeignSegments
-from miniray.system.segment import FREE, LEDGER_SIZE, OWNED, PAGE, SLAB_SIZE, Segment, segment_name, unlink
-from miniray.system.slab_allocator import SlabAllocator, aligned
+from miniray.system.segment import FREE, OWNED, PAGE, SLAB_SIZE, Segment, segment_name, unlink
+from miniray.system.segment_mover import SegmentMover
+from miniray.system.segment_pool import POOL_LIMIT, SegmentPool
+from miniray.system.slab_allocator import aligned
+from miniray.system.slabs import Slabs
 
 SLAB_OBJECT_LIMIT = 1 << 20
-POOL_LIMIT = 1 << 30
 
 _SLAB_STEP = 1 << 20  # a slab gets its memory in steps: the first small object does not pay for 16 MiB
-_FULL = 2 << 20  # a slab with less room than this, and none for an object, is full
-_OVERSIZE = 4  # a pooled segment may be larger than the object by a quarter
 
 _T = TypeVar("_T")
 _numbers = itertools.count(1)
@@ -105,7 +103,6 @@ class SegmentStore:
         self.directory = directory
         self.spill_directory = spill_directory
         self.disk_threshold = disk_threshold
-        self.pool_limit = pool_limit
         self._reserve = reserve
         self._release = release
         self._lock: AbstractContextManager[Any] = threading.Lock() if lock is None else lock
@@ -115,22 +112,15 @@ class SegmentStore:
         self.made = 0  # how many objects there have been
         self._total = 0  # bytes reserved, and allocated or just about to be
         self._own: dict[str, Segment] = {}  # those with objects in them, and all slabs; the oldest first
-        self._slabs: list[Segment] = []
-        self._disk_slabs: list[Segment] = []
-        #: those with room, by (on disk, owned): with thousands of slabs, a walk along all would cost more than the copy
-        self._open: dict[tuple[bool, bool], dict[Segment, None]] = {
-            (on_disk, owned): {} for on_disk in (False, True) for owned in (False, True)
-        }
-        self._pool: list[tuple[int, int, Segment]] = []  # (capacity, age, segment), sorted
-        self._pool_bytes = 0
+        self._slabs = Slabs(self._new_slab)
+        self._pool = SegmentPool(pool_limit)
         self._lingering: list[Segment] = []  # free, but for others who still view them
-        self._lingering_slots = 0
         self._foreign = ForeignSegments((directory, spill_directory) if spill_directory else (directory,))
         self._views: dict[int, _View] = {}
         self._gone: deque[_View] = deque()
         self._unlink_again: list[str] = []
         self._trimming = threading.Lock()
-        self._spilling = threading.Lock()
+        self._mover = SegmentMover(self)
         self._closed = False
         _stores.add(self)
         _watch_forks()
@@ -154,7 +144,7 @@ class SegmentStore:
             return sum(sum(memory.objects.values()) for memory in self._own.values() if memory.on_disk)
 
     def _pooled(self) -> int:
-        return self._pool_bytes + sum(slab.capacity for slab in self._slabs if _is_idle(slab))
+        return self._pool.bytes + sum(slab.capacity for slab in self._slabs.idle())
 
     # ---- create
 
@@ -172,9 +162,11 @@ class SegmentStore:
             if size <= SLAB_OBJECT_LIMIT:
                 return self._with_room(size, lambda size: self._create_in_slab(size, owned))
             capacity = -(-size // PAGE) * PAGE
-            memory = self._from_pool(capacity)
+            with self._lock:
+                memory = self._pool.take(capacity)
             if memory is None and self._lingering and self.reap():
-                memory = self._from_pool(capacity)
+                with self._lock:
+                    memory = self._pool.take(capacity)
             return self._filled(memory or self._with_room(capacity, self._create_segment), size, owned)
         except ObjectStoreFullError:
             if not self.spill_directory:
@@ -225,7 +217,7 @@ class SegmentStore:
         spilling.check_disk(self.spill_directory, self.disk_threshold)
         if size <= SLAB_OBJECT_LIMIT:
             with self._lock:
-                slab, offset = self._find_slot(size, self._disk_slabs, self.spill_directory, owned)
+                slab, offset = self._slabs.find(size, True, owned)
                 slab.allocate(max(slab.capacity, offset + aligned(size)))
                 return self._take_slot(slab, offset, size)
         capacity = -(-size // PAGE) * PAGE
@@ -248,26 +240,21 @@ class SegmentStore:
             except FileExistsError:  # whoever left it, its objects may be alive
                 continue
 
+    def _new_slab(self, on_disk: bool, owned: bool) -> Segment:
+        slab = self._new_segment(SLAB_SIZE, self.spill_directory if on_disk else self.directory, False, owned)
+        self._own[slab.name] = slab
+        return slab
+
     def _next_name(self) -> str:
         self._counter += 1
         return segment_name(self._writer, self._counter)
-
-    def _from_pool(self, capacity: int) -> Segment | None:
-        """The smallest pooled segment that is large enough, and not much too large."""
-        with self._lock:
-            index = bisect_left(self._pool, (capacity,))
-            if index == len(self._pool) or self._pool[index][0] > capacity + capacity // _OVERSIZE:
-                return None
-            memory = self._pool.pop(index)[2]
-            self._pool_bytes -= memory.capacity
-        return memory
 
     def _create_in_slab(self, size: int, owned: bool) -> Buffer:
         credit = 0  # reserved outside the lock for the memory that the slot will need, if it still does then
         try:
             while True:
                 with self._lock:
-                    slab, offset = self._find_slot(size, self._slabs, self.directory, owned)
+                    slab, offset = self._slabs.find(size, False, owned)
                     end = min(-(-(offset + aligned(size)) // _SLAB_STEP) * _SLAB_STEP, slab.size)
                     needed = max(0, end - slab.capacity)
                     if needed <= credit:
@@ -289,34 +276,6 @@ class SegmentStore:
         slab.note(offset, True)
         slab.unsealed += 1
         return Buffer(self, slab, offset, size)
-
-    def _find_slot(self, size: int, slabs: list[Segment], directory: str, owned: bool) -> tuple[Segment, int]:
-        """A free slot, rather one that has memory already. It is not taken yet."""
-        if self._lingering_slots:
-            self._reap_slots()
-        on_disk = slabs is self._disk_slabs
-        open_slabs = self._open[on_disk, owned]
-        for slab in open_slabs:
-            assert slab.allocator is not None
-            offset = slab.allocator.find(size, slab.capacity)
-            if offset is not None:
-                return slab, offset
-        for slab in list(open_slabs):
-            assert slab.allocator is not None
-            offset = slab.allocator.find(size, slab.size)
-            if offset is not None:
-                return slab, offset
-            if slab.allocator.free_bytes < _FULL:
-                del open_slabs[slab]
-        slab = self._new_segment(SLAB_SIZE, directory, free=False, owned=owned)
-        slab.on_disk = on_disk
-        slab.owned = owned
-        open_slabs[slab] = None
-        slab.allocator = SlabAllocator(SLAB_SIZE)
-        slab.allocator.take(0, LEDGER_SIZE)
-        self._own[slab.name] = slab
-        slabs.append(slab)
-        return slab, LEDGER_SIZE
 
     def sealed(self, memory: Segment, end: int, published: bool) -> None:
         """A buffer is written up to ``end``, or given up: then it is not published."""
@@ -428,11 +387,11 @@ class SegmentStore:
         if memory.moving and memory.allocator is None:
             return []  # who moves it will notice
         if memory.allocator is not None:
-            return self._retire_slot(memory, offset, size, shared)
+            return self._given_up(memory) if self._slabs.free(memory, offset, size, shared) else []
         if memory.objects or memory.deferred:  # a slab that was adopted, or moved to disk
             return []
         self._own.pop(memory.name, None)
-        if memory.adopted or memory.on_disk or memory.forked or memory.capacity > self.pool_limit:
+        if memory.adopted or memory.on_disk or memory.forked or memory.capacity > self._pool.limit:
             return self._uncounted([memory])
         try:
             memory.withdraw(self._next_name())
@@ -441,50 +400,16 @@ class SegmentStore:
                 return []
         except OSError:  # somebody swept the directory
             return self._uncounted([memory])
-        return self._uncounted(self._to_pool(memory))
+        return self._uncounted(self._pool.add(memory))
 
-    def _to_pool(self, memory: Segment) -> list[Segment]:
-        self._counter += 1
-        insort(self._pool, (memory.capacity, self._counter, memory))
-        self._pool_bytes += memory.capacity
-        surplus = []
-        while self._pool_bytes > self.pool_limit:
-            surplus.append(self._oldest_of_pool())
-        return surplus
-
-    def _retire_slot(self, slab: Segment, offset: int, size: int, shared: bool) -> list[Segment]:
-        slab.note(offset, False)
-        if slab.forked or (shared and segment_viewers.is_viewed(slab.descriptor, offset, size)):
-            slab.lingering[offset] = size
-            self._lingering_slots += 1
-        elif slab.allocator is not None:
-            slab.allocator.free(offset, size)
-            if not slab.moving:
-                self._open[slab.on_disk, slab.owned][slab] = None
-        return self._retire_slab(slab)
-
-    def _retire_slab(self, slab: Segment) -> list[Segment]:
-        """Give a slab without objects back, unless it is the only one. What lingers in it stays valid."""
-        assert slab.allocator is not None
-        if slab.objects or slab.deferred or slab.moving or (slab.lingering and not slab.forked):
-            return []
-        if not slab.forked and not slab.on_disk and sum(map(_is_idle, self._slabs)) == 1:
-            return []  # one warm slab is kept
-        (self._disk_slabs if slab.on_disk else self._slabs).remove(slab)
-        self._open[slab.on_disk, slab.owned].pop(slab, None)
-        self._lingering_slots -= len(slab.lingering)
-        self._own.pop(slab.name, None)
-        return self._uncounted([slab])
+    def _given_up(self, memory: Segment) -> list[Segment]:
+        """Nobody needs the segment: it is to be discarded."""
+        self._own.pop(memory.name, None)
+        return self._uncounted([memory])
 
     def _uncounted(self, discarded: list[Segment]) -> list[Segment]:
         self._total -= sum(segment.counted for segment in discarded)
         return discarded
-
-    def _oldest_of_pool(self) -> Segment:
-        index = min(range(len(self._pool)), key=lambda i: self._pool[i][1])
-        memory = self._pool.pop(index)[2]
-        self._pool_bytes -= memory.capacity
-        return memory
 
     def reap(self) -> bool:
         """Look whether others still view what lingers. Returns whether anything came back."""
@@ -496,24 +421,14 @@ class SegmentStore:
                     if segment_viewers.is_file_viewed(memory.path):
                         self._lingering.append(memory)
                     else:
-                        discarded += self._uncounted(self._to_pool(memory))
+                        discarded += self._uncounted(self._pool.add(memory))
                 except OSError:
                     discarded += self._uncounted([memory])
             back = len(self._lingering) < len(lingering)
-            if self._lingering_slots:
-                self._reap_slots()
+            if self._slabs.lingering:
+                self._slabs.reap()
         self._discard(discarded)
         return back
-
-    def _reap_slots(self) -> None:
-        for slab in [slab for slab in (*self._slabs, *self._disk_slabs) if slab.lingering and not slab.forked]:
-            assert slab.allocator is not None
-            for offset, size in list(slab.lingering.items()):
-                if not segment_viewers.is_viewed(slab.descriptor, offset, size):
-                    del slab.lingering[offset]
-                    self._lingering_slots -= 1
-                    slab.allocator.free(offset, size)
-                    self._open[slab.on_disk, slab.owned][slab] = None
 
     def trim(self, size: int | None = None) -> int:
         """Give warm memory back to the system, oldest first: ``size`` bytes or more, or all. Returns how many."""
@@ -521,18 +436,17 @@ class SegmentStore:
             return self._trim(size)
 
     def _trim(self, size: int | None) -> int:
-        if self._lingering or self._lingering_slots:
+        if self._lingering or self._slabs.lingering:
             self.reap()
         discarded = []
         freed = 0
         with self._lock:
             while self._pool and (size is None or freed < size):
-                discarded.append(self._oldest_of_pool())
+                discarded.append(self._pool.take_oldest())
                 freed += discarded[-1].capacity
-            for slab in [slab for slab in self._slabs if _is_idle(slab)]:
+            for slab in self._slabs.idle():
                 if size is None or freed < size:
                     self._slabs.remove(slab)
-                    self._open[False, slab.owned].pop(slab, None)
                     del self._own[slab.name]
                     discarded.append(slab)
                     freed += slab.capacity
@@ -566,69 +480,7 @@ class SegmentStore:
             return 0
         if self._gone:
             self.collect()
-        freed = 0
-        passed: set[str] = set()
-        with self._spilling:
-            while size is None or freed < size:
-                memory = self._choose_to_move(passed)
-                if memory is None:
-                    break
-                passed.add(memory.name)
-                moved = False
-                try:
-                    moved = spilling.copy_to_disk(memory, self.spill_directory, self.disk_threshold)
-                finally:
-                    freed += self._moved(memory, moved)
-                if not moved and spilling.is_disk_full(self.spill_directory, self.disk_threshold):
-                    break
-        return freed
-
-    def _choose_to_move(self, passed: set[str]) -> Segment | None:
-        with self._lock:
-            for memory in self._own.values():
-                if (
-                    memory.objects
-                    and memory.name not in passed
-                    and not (memory.on_disk or memory.unsealed or memory.views or memory.deferred or memory.adopted)
-                    and not segment_viewers.is_file_viewed(memory.path)
-                ):
-                    memory.moving = True
-                    if memory.allocator is not None:
-                        self._slabs.remove(memory)  # it takes no more objects
-                        self._open[False, memory.owned].pop(memory, None)
-                    return memory
-        return None
-
-    def _moved(self, memory: Segment, copied: bool) -> int:
-        """Its objects are on disk too: let go of those in memory, unless somebody has begun to view them."""
-        discarded: list[Segment] = []
-        with self._lock:
-            memory.moving = False
-            freed = memory.capacity
-            if copied and not memory.views and (memory.objects or memory.deferred):
-                copied = spilling.switch_to_disk(memory, self.spill_directory)
-                if copied:
-                    self._total -= freed
-                    self._lingering_slots -= len(memory.lingering)
-                    memory.lingering.clear()
-                    memory.allocator = None
-                    memory.touched = 0
-            else:
-                spilling.drop_copy(memory, self.spill_directory)
-                copied = False
-            if memory.on_disk:
-                pass
-            elif memory.allocator is not None:
-                self._slabs.append(memory)
-                self._open[False, memory.owned][memory] = None
-                discarded = self._retire_slab(memory)
-            elif not memory.objects and not memory.deferred:
-                discarded = self._retire(memory, 0, memory.size, True)
-        self._discard(discarded)
-        if copied:
-            self._release(freed)
-            return freed
-        return sum(segment.counted for segment in discarded)
+        return self._mover.move(size)
 
     # ---- ownership
 
@@ -643,9 +495,7 @@ class SegmentStore:
                 del self._own[name]
                 self._total -= memory.counted
                 memory.close()
-                self._open[memory.on_disk, memory.owned].pop(memory, None)
-            self._slabs = [slab for slab in self._slabs if slab.name not in handed]
-            self._disk_slabs = [slab for slab in self._disk_slabs if slab.name not in handed]
+            self._slabs.drop(handed)
         return {name: list(memory.objects.items()) for name, memory in handed.items()}
 
     def adopt(self, segment: str, objects: Iterable[tuple[int, int]]) -> int:
@@ -671,21 +521,15 @@ class SegmentStore:
         """Unlink all that was not handed over. Views stay valid. In a forked child, only forget it."""
         with self._lock:
             self._closed = True
-            segments = [*self._own.values(), *(entry[2] for entry in self._pool), *self._lingering]
-            self._own, self._slabs, self._disk_slabs, self._pool, self._lingering = {}, [], [], [], []
-            self._pool_bytes = self._total = self._lingering_slots = 0
-            for slabs in self._open.values():
-                slabs.clear()
+            segments = [*self._own.values(), *self._pool.clear(), *self._lingering]
+            self._own, self._lingering, self._total = {}, [], 0
+            self._slabs.clear()
             self._foreign.close()
         if os.getpid() == self._pid:
             self._discard(segments)
         else:
             for segment in segments:
                 segment.close()
-
-
-def _is_idle(slab: Segment) -> bool:
-    return not slab.objects and not slab.deferred and not slab.lingering
 
 
 _stores: weakref.WeakSet[SegmentStore] = weakref.WeakSet()

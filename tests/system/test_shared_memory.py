@@ -597,7 +597,7 @@ def test_whatever_is_done_no_object_changes_and_all_is_counted(
 
 def test_full_slabs_are_not_looked_at_again_until_something_in_them_is_freed(store: SegmentStore) -> None:
     buffers = [put(store, b"x" * MIB) for _ in range(3 * SLAB_SIZE // MIB)]
-    assert len(store._open[False, True]) <= 1 < len(store._slabs)
+    assert len(store._slabs.open[False, True]) <= 1 < len(store._slabs.in_memory)
     store.free(*where(buffers[0]), shared=False)
     again = put(store, b"y" * MIB)
     assert where(again) == where(buffers[0])
