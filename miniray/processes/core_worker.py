@@ -135,7 +135,7 @@ class CoreWorker:
                 control.LeaseGranted: self.tasks.on_lease_granted,
                 control.LeaseRefused: self.tasks.on_lease_refused,
                 control.RevokeLease: self.tasks.on_revoke_lease,
-                control.TrimMemory: self.objects.on_trim,
+                control.TrimMemory: self.objects.memory.on_trim,
                 control.Reply: self.head_client.on_reply,
                 control.DriverRegistered: self.head_client.on_reply,
                 control.Published: self.head_client.on_published,
@@ -257,7 +257,7 @@ class CoreWorker:
         self._departed[sender] = None
         if len(self._departed) > _KEPT_DEAD:
             del self._departed[next(iter(self._departed))]
-        self.objects.writer_left(sender)
+        self.objects.memory.writer_left(sender)
 
     def _on_worker_died(self, sender: bytes, message: control.WorkerDied) -> None:
         worker_id = message.worker_id

@@ -163,7 +163,7 @@ class HeadLink:
             core.job_id,
             leases,
             {lease.class_id: submission.classes[lease.class_id].spec for lease in leases},
-            core.objects.quota.reserved,
+            core.objects.memory.quota.reserved,
             executor is not None and executor.is_blocked(),
             executor is not None and actor is None and not executor.is_quiet(),
             actor.actor_id if actor is not None and actor.is_present else b"",

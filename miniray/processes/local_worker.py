@@ -151,7 +151,7 @@ class LocalWorker:
 
     def _leave(self, core: CoreWorker, executor: Executor, reason: str) -> None:
         """Objects stay behind for the node; threads that the actor has, end."""
-        store = core.objects._store
+        store = core.objects.memory.opened
         if store is not None:
             store.hand_over()
         if core.actor is not None:

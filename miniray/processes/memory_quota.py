@@ -55,9 +55,9 @@ class MemoryQuota:
             with self._lock:
                 self._left += missing + CHUNK
             return self.reserve(size)
-        objects = self._core.objects
-        objects.give_back_warm_memory(missing)
-        if self._take_and_ask(size, False) or (objects.spill(missing) and self._take_and_ask(size, False)):
+        memory = self._core.objects.memory
+        memory.give_back_warm(missing)
+        if self._take_and_ask(size, False) or (memory.spill(missing) and self._take_and_ask(size, False)):
             return
         self._take_and_ask(size, True)
 
@@ -142,12 +142,12 @@ class IdleMemory:
         """Something was freed (under the core worker's lock)."""
         if not self._armed and not self._core.closed:
             self._armed = True
-            self._made = self._core.objects.store.made
+            self._made = self._core.objects.memory.store.made
             self._core.reactor.call_later(IDLE_AFTER, self._look)
 
     def _look(self) -> None:
         self._armed = False
-        store = self._core.objects.store
+        store = self._core.objects.memory.store
         if self._core.closed:
             return
         if store.made != self._made:
@@ -158,7 +158,7 @@ class IdleMemory:
 
     def _trim(self) -> None:
         objects = self._core.objects
-        objects.store.trim()
+        objects.memory.store.trim()
         with self._core.lock:
             if not self._core.closed:
                 objects.drain()

@@ -88,7 +88,7 @@ class ObjectFreeing:
                 self._slots[entry.object_id] = payload.location
 
     def _give_back(self, entry: ObjectEntry, location: Location) -> None:
-        self._core.objects.free_location(location, shared=entry.shared)
+        self._core.objects.memory.free(location, shared=entry.shared)
 
     def _mark(self, entry: ObjectEntry) -> None:
         """From now on `get` raises."""

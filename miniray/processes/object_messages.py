@@ -106,8 +106,8 @@ class ObjectMessages:
     def on_free_segments(self, sender: bytes, message: objects.FreeSegments) -> None:
         """The owner of values that we wrote needs them no more."""
         for location in message.locations:
-            self._plane.store.free(location.segment, location.offset, location.size, shared=True)
-        self._plane.idle_memory.wake()
+            self._plane.memory.store.free(location.segment, location.offset, location.size, shared=True)
+        self._plane.memory.idle.wake()
 
 
 class _RemoteWaiter:

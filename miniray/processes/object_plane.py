@@ -4,12 +4,12 @@ Small values (up to `INLINE_LIMIT` bytes) stay in the owner's memory and travel 
 no socket. Large ones are written once into shared memory and mapped by every reader. Who still needs an object is
 decided by `state_machines.reference_counter`; this file is its port.
 
-`object_waiting` holds `get` and `wait`, `object_futures` what runs in a thread of its own.
+`object_waiting` holds `get` and `wait`, `object_memory` what has to do with shared memory, `object_futures` what runs
+in a thread of its own.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,19 @@ from miniray.messages import control, objects
 from miniray.messages.objects import KIND_ERROR, Address, Handover, Location, Payload
 from miniray.processes import current, ref_sites
 from miniray.processes.actor_plane import HANDLES, OwnedActor
-from miniray.processes.memory_quota import IdleMemory, MemoryQuota
 from miniray.processes.object_freeing import ObjectFreeing
 from miniray.processes.object_futures import ObjectFutures
+from miniray.processes.object_memory import ObjectMemory
 from miniray.processes.object_messages import ObjectMessages
 from miniray.processes.object_recovery import CopyGone, ObjectRecovery
 from miniray.processes.object_waiting import ObjectWaiting
-from miniray.processes.ref_pickling import out_of_band_allowed, rebuild_out_of_band, unknown_argument, unknown_object
+from miniray.processes.ref_pickling import (
+    not_allowed_out_of_band,
+    out_of_band_allowed,
+    rebuild_out_of_band,
+    unknown_argument,
+    unknown_object,
+)
 from miniray.refs import ObjectRef
 from miniray.state_machines.reference_counter import ObjectEntry, ReferenceCounter
 from miniray.system.serialization import SerializedObject, deserialize, serialize
@@ -34,13 +40,9 @@ from miniray.task_errors import from_wire, to_wire
 
 if TYPE_CHECKING:
     from miniray.processes.core_worker import CoreWorker
-    from miniray.system.shared_memory import SegmentStore
 
 #: Bytes up to which a value travels inside messages (Ray's `max_direct_call_object_size`).
 INLINE_LIMIT = 100 * 1024
-
-#: The latest locations freed of each writer that are told to the head when it dies.
-_REMEMBERED = 1000
 
 _new_ref = ObjectRef.__new__
 
@@ -66,11 +68,7 @@ class ObjectPlane:
         self.counter = ReferenceCounter(core.worker_id, self)
         self.entries = self.counter.objects
         self._released: deque[Any] = deque()
-        self._sent_frees: dict[bytes, deque[Location]] = {}  #: writer -> what was lately freed of what it wrote
-        self._store: SegmentStore | None = None
-        self._store_lock = threading.Lock()
-        self.quota = MemoryQuota(core)
-        self.idle_memory = IdleMemory(core)
+        self.memory = ObjectMemory(core)
         self.waiting = ObjectWaiting(core, self)
         self.futures = ObjectFutures(core, self)
         self.messages: ObjectMessages
@@ -108,12 +106,13 @@ class ObjectPlane:
 
     def drain(self) -> bool:
         """Count the refs that were released (under the lock). Returns whether there were any."""
-        store = self._store
+        memory = self.memory
+        store = memory.opened
         if store is not None:
             if store.has_released:
                 store.collect()
-            if self.quota.has_surplus:
-                self.quota.return_surplus()
+            if memory.quota.has_surplus:
+                memory.quota.return_surplus()
         released = self._released
         if not released:
             return False
@@ -174,13 +173,7 @@ class ObjectPlane:
         """
         refs = [ref for ref in found if isinstance(ref, ObjectRef)]
         if refs and not out_of_band_allowed():
-            ref = refs[0]
-            raise exceptions.OufOfBandObjectRefSerializationException(
-                f"It is not allowed to serialize ray.ObjectRef {ref.hex()}. If you want to allow serialization, "
-                "set `RAY_allow_out_of_band_object_ref_serialization=1.` If you set the env var, the object is pinned "
-                "forever in the lifetime of the worker process and can cause Ray object leaks. See the callsite and "
-                "trace to find where the serialization occurs.\nCallsite: Disabled. Set RAY_record_ref_creation_sites=1"
-            )
+            raise not_allowed_out_of_band(refs[0])
 
     def owner_bytes(self, ref: ObjectRef[Any]) -> bytes:
         """The owner's address as opaque bytes."""
@@ -276,7 +269,7 @@ class ObjectPlane:
             # What was released a moment ago may be the warm memory that this value needs (800 MB: 20 GB/s against 2).
             with self._core.lock:
                 self.drain()
-        buffer = self.store.create(serialized.total_size, owned)
+        buffer = self.memory.store.create(serialized.total_size, owned)
         try:
             buffer.write(serialized)
         except BaseException:
@@ -285,72 +278,6 @@ class ObjectPlane:
         buffer.seal()
         location = Location(self._core.node_id, buffer.segment, buffer.offset, buffer.size, self._core.worker_id)
         return Payload(serialized.kind, None, location, contained), inner
-
-    def give_back_warm_memory(self, size: int | None = None) -> None:
-        """Return memory that serves no object to the quota: so many bytes, or all."""
-        with self._core.lock:
-            self.drain()
-            self._core.flush()  # the writers of what was freed give back theirs
-        if self._store is not None:
-            self._store.collect()
-            self._store.trim(size)
-
-    def spill(self, size: int) -> int:
-        """Move so many bytes of objects to disk, as far as there are; returns how many. Waits for the disk."""
-        return 0 if self._store is None else self._store.spill(size)
-
-    def is_pinned(self, entry: ObjectEntry) -> bool:
-        """Whether something in this process views the value in shared memory."""
-        location = entry.payload.location if entry.payload is not None else None
-        return (
-            location is not None
-            and self._store is not None
-            and self._store.is_viewed(location.segment, location.offset)
-        )
-
-    def on_trim(self, sender: bytes, message: control.TrimMemory) -> None:
-        """Others on this node need memory."""
-        if message.spill and self._store is not None:
-            threading.Thread(target=self._make_room, args=(message,), name="miniray-spill", daemon=True).start()
-        else:
-            self.give_back_warm_memory()
-            self.quota.give_all_back(message.token)
-
-    def _make_room(self, message: control.TrimMemory) -> None:
-        """Give back so many bytes, those first that serve no object. In a thread of its own: nobody waits here."""
-        core = self._core
-        try:
-            left = self.quota.left
-            self.give_back_warm_memory(message.spill)
-            missing = message.spill - max(left, self.quota.left)
-            if missing > 0:
-                self.spill(missing)
-        finally:
-            with core.lock:
-                if not core.closed and not core.head_lost:
-                    self.quota.give_all_back(message.token)
-
-    @property
-    def store(self) -> SegmentStore:
-        """This process's part of the shared memory, opened with the first large object."""
-        store = self._store
-        if store is None:
-            with self._store_lock:
-                if self._store is None:
-                    from miniray.system.segment import writer_name
-                    from miniray.system.shared_memory import SegmentStore  # 3 ms that most workers never need
-
-                    session = self._core.session
-                    self._store = SegmentStore(
-                        self._core.store_dir,
-                        self.quota.reserve,
-                        self.quota.release,
-                        writer=writer_name(self._core.worker_id),
-                        spill_directory=session.get("spill_dir", ""),
-                        disk_threshold=session.get("disk_threshold", 1.0),
-                    )
-                store = self._store
-        return store
 
     # -- values ----------------------------------------------------------------------------------------------------
 
@@ -408,7 +335,7 @@ class ObjectPlane:
         location = payload.location
         assert location is not None
         try:
-            view = self.store.open_tracked(location.segment, location.offset, location.size, self._view_released)
+            view = self.memory.store.open_tracked(location.segment, location.offset, location.size, self._view_released)
         except FileNotFoundError:
             raise CopyGone(entry.object_id.hex() if entry is not None else "", location) from None
         try:
@@ -438,7 +365,7 @@ class ObjectPlane:
     def discard(self, payload: Payload) -> None:
         """A value came that nobody wants any more."""
         if payload.location is not None:
-            self.free_location(payload.location, shared=True)
+            self.memory.free(payload.location, shared=True)
         elif payload.kind == KIND_ERROR:
             self.futures.report_unhandled(payload)
 
@@ -454,7 +381,7 @@ class ObjectPlane:
         payload = entry.payload
         if payload is not None:
             if payload.location is not None:
-                self.free_location(payload.location, shared=entry.shared)
+                self.memory.free(payload.location, shared=entry.shared)
             elif payload.kind == KIND_ERROR and not entry.accessed:
                 self.futures.report_unhandled(payload)
         elif isinstance(entry.producer, OwnedActor):
@@ -466,31 +393,9 @@ class ObjectPlane:
         if payload is None or payload.location is None:
             return False
         entry.payload = None
-        self.free_location(payload.location, shared=entry.shared)
+        self.memory.free(payload.location, shared=entry.shared)
         entry.shared = False
         return True
-
-    def free_location(self, location: Location, shared: bool) -> None:
-        """Give back a place in shared memory: to this process's own store, or to the process that wrote it."""
-        core = self._core
-        if location.writer == core.worker_id:
-            self.store.free(location.segment, location.offset, location.size, shared)
-            self.idle_memory.wake()
-            return
-        from miniray.system import segment, shared_memory  # they are there already where large objects are
-
-        if location.size > shared_memory.SLAB_OBJECT_LIMIT:
-            # The writer may be dead without our knowing it: then the name says to the head that nobody needs it.
-            segment.mark_free(core.store_dir, location.segment, core.session.get("spill_dir", ""))
-        writer = core.peer(location.writer)
-        if writer is not None:
-            core.post(writer, objects.FreeSegments([location]))
-            sent = self._sent_frees.get(location.writer)
-            if sent is None:
-                sent = self._sent_frees[location.writer] = deque(maxlen=_REMEMBERED)
-            sent.append(location)
-        elif not core.head_lost:
-            core.post(core.head, objects.SegmentsOrphaned([location]))
 
     def remove_borrower(self, owner: Address, object_id: bytes) -> None:
         """Effect: this process no longer borrows that object."""
@@ -526,18 +431,10 @@ class ObjectPlane:
             error = exceptions.ReferenceCountingAssertionError(entry.object_id.hex(), None, "")
         self.fail(entry, error)
 
-    def writer_left(self, worker_id: bytes) -> None:
-        """A process that wrote for us is gone, and may not have read any more what we freed lately. Told twice does no
-        harm.
-        """
-        sent = self._sent_frees.pop(worker_id, None)
-        if sent and not self._core.head_lost:
-            self._core.post(self._core.head, objects.SegmentsOrphaned(list(sent)))
-
     def on_process_died(self, message: control.WorkerDied) -> None:
         """A process is gone: as a borrower, and as an owner."""
         self.counter.process_died(message.worker_id)
-        self.writer_left(message.worker_id)
+        self.memory.writer_left(message.worker_id)
 
     def fail_all(self, reason: str) -> None:
         """The session is lost: nothing that is pending will ever come."""
@@ -569,8 +466,8 @@ class ObjectPlane:
     def close(self) -> None:
         """The process leaves the session."""
         self.futures.close()
-        if self._store is not None:
-            self._store.close()
+        if self.memory.opened is not None:
+            self.memory.opened.close()
 
 
 def _raisable(error: BaseException) -> BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from miniray import exceptions
 from miniray.messages.objects import Address
 from miniray.processes import current
 from miniray.refs import ObjectRef
@@ -27,6 +28,16 @@ _UNKNOWN = (
 def out_of_band_allowed() -> bool:
     value = os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1")  # noqa: SIM112 - Ray's name
     return value.lower() not in ("0", "false")
+
+
+def not_allowed_out_of_band(ref: ObjectRef[Any]) -> exceptions.OufOfBandObjectRefSerializationException:
+    """The error, in Ray's words, of a ref in a closure or in a pickle of the user's own, where they may not be."""
+    return exceptions.OufOfBandObjectRefSerializationException(
+        f"It is not allowed to serialize ray.ObjectRef {ref.hex()}. If you want to allow serialization, "
+        "set `RAY_allow_out_of_band_object_ref_serialization=1.` If you set the env var, the object is pinned "
+        "forever in the lifetime of the worker process and can cause Ray object leaks. See the callsite and "
+        "trace to find where the serialization occurs.\nCallsite: Disabled. Set RAY_record_ref_creation_sites=1"
+    )
 
 
 def unknown_argument(ref: ObjectRef[Any]) -> str:

@@ -203,7 +203,7 @@ class StateReports:
             entry.object_id,
             owner,
             size,
-            reference_type(entry, self._core.objects.is_pinned(entry)),
+            reference_type(entry, self._core.objects.memory.is_viewed(entry)),
             self._status(entry),
             getattr(entry.producer, "attempt", 0),
             entry.local,

@@ -169,7 +169,7 @@ def _leave(core: CoreWorker, link: HeadLink, reason: str) -> None:
         atexit._run_exitfuncs()
     except BaseException:
         pass
-    store = core.objects._store
+    store = core.objects.memory.opened
     if store is not None:
         store.hand_over()
     core.close(reason)

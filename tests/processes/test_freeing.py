@@ -61,7 +61,7 @@ def test_get_of_a_freed_object_raises(session, size, how):
 
 
 def test_the_memory_goes_at_once_and_views_stay(session):
-    store = current.core_or_none().objects.store
+    store = current.core_or_none().objects.memory.store
     ref = miniray.put(np.ones(LARGE))
     view = miniray.get(ref)
     in_use = store.used

@@ -307,5 +307,5 @@ def test_memory_that_nobody_uses_goes_back_to_the_system(session, monkeypatch):
     monkeypatch.setattr(memory_quota, "IDLE_AFTER", 0.05)
     refs = [miniray.put(np.ones(20 * MEGABYTE, np.uint8)) for _ in range(3)]
     del refs
-    store = current.core_or_none().objects.store
+    store = current.core_or_none().objects.memory.store
     wait_for(lambda: store.used + store.pooled == 0, message=lambda: f"{store.used} used, {store.pooled} warm")
