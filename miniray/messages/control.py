@@ -86,6 +86,7 @@ class LeaseDemand(Struct, array_like=True, tag=45):
     count: int
     depth: int = 0  #: nesting depth of the tasks that wait: deeper ones go first
     owner_node: bytes = b""  #: where it is to run if there is room: the owner's, or where large arguments lie
+    forget: bool = False  #: this number is void, until a spec comes with it again
 
 
 class LeaseGranted(Struct, array_like=True, tag=46):

@@ -191,6 +191,8 @@ class ActorPlane:
         """
         spec = owned.spec
         owned.spec.creation.num_returns = -1
+        with self._core.lock:
+            self._make_room(spec)
         try:
             return self._core.head_client.request(  # type: ignore[no-any-return]
                 lambda number: control.CreateActor(number, spec)
@@ -215,6 +217,11 @@ class ActorPlane:
             if entry is not None:
                 entry.producer = None
 
+    def _make_room(self, spec: ActorSpec) -> None:
+        """Where it goes may depend on what is free: idle leases are not to be in its way (under the lock)."""
+        if spec.placement.strategy or spec.placement.fallback_selectors:
+            self._core.tasks.submission.give_back_idle()
+
     def _send_creation(self, owned: OwnedActor) -> None:
         filled = []
         for key, entry in owned.refs:
@@ -224,6 +231,7 @@ class ActorPlane:
             filled.append(RefArgument(key, entry.object_id, payload, self._core.objects.owner_of(entry)))
         owned.spec.creation.ref_arguments = filled or None
         owned.sent = True
+        self._make_room(owned.spec)
         self._core.post(self._core.head, control.CreateActor(0, owned.spec), True)
 
     def _unpin_creation(self, owned: OwnedActor) -> None:

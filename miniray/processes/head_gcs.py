@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +26,7 @@ from miniray.state_machines.resources import to_units
 from miniray.state_machines.table_prefix import TablePrefix, TablePubsub
 from miniray.state_machines.table_store import Effect, Persist, Publish, TableStore
 from miniray.system import machine
+from miniray.system.ray_settings import KEPT_DEAD_NODES, KEPT_JOBS, setting
 
 if TYPE_CHECKING:
     from miniray.processes.head_shell import Head
@@ -62,6 +64,11 @@ class Gcs:
         self._drivers: dict[bytes, bytes] = {}  #: driver -> job
         self._ready: set[bytes] = set()
         self._next_job = 1
+        system_config = head.config.system_config
+        self._kept_jobs = setting(system_config, *KEPT_JOBS)
+        self._kept_nodes = setting(system_config, *KEPT_DEAD_NODES)
+        self._finished: deque[bytes] = deque()  #: jobs, the oldest first
+        self._dead_nodes: deque[bytes] = deque()
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
@@ -182,6 +189,8 @@ class Gcs:
             else:
                 job["is_dead"], job["end_time"] = True, time.time()
                 self._put_job(job_id)
+        over = [job_id for job_id, job in self.jobs.items() if job["is_dead"]]
+        self._finished.extend(sorted(over, key=lambda job_id: self.jobs[job_id]["end_time"]))
         for key, value in self.tables.scan(TablePrefix.NODE):
             row = msgspec.msgpack.decode(value)
             if same_session:
@@ -197,7 +206,9 @@ class Gcs:
         row["NodeManagerPort"] = row["ObjectManagerPort"] = startup.port
         row["RayletSocketName"] = os.path.join(startup.paths.sockets, startup.socket_name)
         self.nodes[node_id] = Node(node_id, row, int(resources.get("object_store_memory", 0)))
-        if row["Alive"]:
+        if not row["Alive"]:
+            self._dead_nodes.append(node_id)
+        else:
             self._head.leases.add_node(node_id, to_units(resources), row["Labels"], resources.get("CPU", 0.0))
 
     # -- queries ---------------------------------------------------------------------------------------------------
@@ -268,6 +279,16 @@ class Gcs:
         self._head.leases.end_job(job_id, "its job has finished")
         if job["config"].get("runtime_env"):
             self._head.environments.on_job_finished(job["config"]["runtime_env"])
+        self._finished.append(job_id)
+        for _ in range(len(self._finished) - self._kept_jobs):
+            self._forget_job(self._finished.popleft())
+
+    def _forget_job(self, job_id: bytes) -> None:
+        if self._head.actors.lifecycle.detached_processes(job_id):
+            self._finished.append(job_id)  # its detached actors may start again, in the job's surroundings
+            return
+        del self.jobs[job_id]
+        self.delete(TablePrefix.JOB, job_id)
 
     def warn_job(self, job_id: bytes, text: str) -> None:
         """A line for the user of this job."""
@@ -421,6 +442,11 @@ class Gcs:
         head.memory.lose_node(message.node_id)
         head.leases.remove_node(message.node_id)
         self.put(TablePrefix.NODE, message.node_id, _encode(node.row))
+        self._dead_nodes.append(message.node_id)
+        while len(self._dead_nodes) > self._kept_nodes:
+            oldest = self._dead_nodes.popleft()
+            del self.nodes[oldest]
+            self.delete(TablePrefix.NODE, oldest)
         head.reply(sender, message.request_id, True)
 
 

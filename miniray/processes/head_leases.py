@@ -49,6 +49,9 @@ class Leases:
         """An owner wants so many more leases."""
         if sender not in self._head.members:
             return
+        if message.forget:
+            self.withdraw(sender, message.class_id)
+            return
         self._changed = True
         effects = self.scheduler.demand(
             sender,

@@ -53,7 +53,7 @@ from miniray.system import session as sessions
 from miniray.system import worker_coverage
 from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
 from miniray.system.lifeline import Greeting, is_at_end
-from miniray.system.ray_settings import KEPT_DEAD, setting
+from miniray.system.ray_settings import KEPT_DEAD_WORKERS, setting
 from miniray.system.sockets import LoopbackTransport, ZmqTransport
 from miniray.system.task_record import take_record
 
@@ -82,7 +82,7 @@ class Head:
         self.now = time.monotonic()
         self.members: dict[bytes, Member] = {}
         self.dead: OrderedDict[bytes, control.WorkerDied] = OrderedDict()
-        self._kept_dead = setting(config.system_config, *KEPT_DEAD)
+        self._kept_dead = setting(config.system_config, *KEPT_DEAD_WORKERS)
         self.transport = self._make_transport()
         self.transport.epoch = startup.epoch
         install_trace(self.transport, "head")
@@ -558,7 +558,7 @@ class Head:
         notice = member.died()
         notice.last_begun = take_record(self.config.store_dir, worker_id)
         self.dead[worker_id] = notice
-        if len(self.dead) > self._kept_dead:
+        while len(self.dead) > self._kept_dead:
             self.gcs.forget_worker(self.dead.popitem(last=False)[0])
         # Before it is forgotten: who else is to be told depends on what it held.
         audience = set(member.watchers)

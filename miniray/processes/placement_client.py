@@ -35,6 +35,8 @@ def create_group(core: CoreWorker, spec: PlacementGroupSpec) -> None:
     Raises:
         RaySystemError: the name is taken, or the head is lost.
     """
+    with core.lock:  # idle leases are not to decide where its bundles go
+        core.tasks.submission.give_back_idle()
     if spec.name or spec.detached:
         core.head_client.request(lambda number: CreatePlacementGroup(number, spec))
     else:

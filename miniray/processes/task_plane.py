@@ -24,13 +24,13 @@ from miniray.processes.function_exports import Export
 from miniray.refs import ObjectRef
 from miniray.state_machines.actor_submission import ActorCall
 from miniray.state_machines.reference_counter import ObjectEntry
+from miniray.state_machines.scheduling_classes import SchedulingClass
 from miniray.state_machines.task_submission import (
     DONE,
     PUSHED,
     WAITING,
     Lease,
     PendingTask,
-    SchedulingClass,
     TaskSubmission,
 )
 from miniray.system import task_record
@@ -161,7 +161,7 @@ class TaskPlane:
         if task.state != WAITING:
             return
         node_id = self._core.arguments.fill(task)
-        if node_id:
+        if node_id or task.scheduling_class.near:
             task.scheduling_class = self.submission.class_near(task.scheduling_class, node_id)
         self.submission.ready(task)
 
@@ -199,6 +199,12 @@ class TaskPlane:
         depth = scheduling_class.queue[0].push.depth if scheduling_class.queue else 0
         near = scheduling_class.near or self._core.node_id
         return control.LeaseDemand(scheduling_class.class_id, spec, count, depth, near)
+
+    def forget(self, scheduling_class: SchedulingClass) -> None:
+        """Effect: the head need not know of this class any more."""
+        if scheduling_class.spec_sent:
+            scheduling_class.spec_sent = False
+            self._core.post(self._core.head, control.LeaseDemand(scheduling_class.class_id, None, 0, forget=True))
 
     def told_again(self) -> list[control.LeaseDemand]:
         """What a new head has to be told: what is wanted, and of which kind (under the lock)."""

@@ -14,6 +14,8 @@ The rules
 * A worker that **blocks** in `get` hands back what waits behind it by itself, and gets nothing more until it has
   finished a task.
 * The head may **revoke** a lease when others wait: it is given back as soon as its current task is done.
+* Where tasks with a **strategy** run depends on what is free, and so no idle lease may be in their way: those of the
+  owner go back before it asks for one of theirs, and theirs do not wait for the sweep.
 * How many leases to ask for follows the estimated work in the queue. `LeaseDemand` is absolute, so a repeated or
   overtaken one does no harm; it is sent when the wish has doubled or ended, not for every task.
 
@@ -25,12 +27,13 @@ The machine is called directly under the core worker's lock (it is the hot path)
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Any, Protocol
 
 from miniray.messages.control import LeaseSpec
 from miniray.messages.tasks import WorkerAddress
 from miniray.state_machines.reference_counter import ObjectEntry
+from miniray.state_machines.scheduling_classes import SchedulingClass, SchedulingClasses
 
 #: Seconds of estimated work that may wait at one worker.
 BUDGET = 0.005
@@ -141,23 +144,6 @@ class Lease:
         self.listed = False  #: in `SchedulingClass.open`
 
 
-class SchedulingClass:
-    """Tasks with the same needs: their queue and their leases."""
-
-    __slots__ = ("class_id", "demanded", "depth", "leases", "near", "open", "queue", "spec", "spec_sent")
-
-    def __init__(self, class_id: int, spec: LeaseSpec) -> None:
-        self.class_id = class_id
-        self.spec = spec
-        self.queue: deque[PendingTask] = deque()
-        self.leases: dict[int, Lease] = {}
-        self.open: deque[Lease] = deque()  #: leases that may have room
-        self.demanded = 0
-        self.depth = 0
-        self.spec_sent = False
-        self.near = b""  #: the node where large arguments of these tasks lie; b"": the owner's own
-
-
 class SubmissionPort(Protocol):
     """The effects of the machine."""
 
@@ -166,6 +152,9 @@ class SubmissionPort(Protocol):
 
     def demand(self, scheduling_class: SchedulingClass, count: int) -> None:
         """Tell the head how many more leases are wanted."""
+
+    def forget(self, scheduling_class: SchedulingClass) -> None:
+        """Tell the head that this class is gone, if the head knows it."""
 
     def return_lease(self, lease: Lease) -> None:
         """Give the lease back to the head."""
@@ -182,8 +171,8 @@ class TaskSubmission:
 
     def __init__(self, port: SubmissionPort) -> None:
         self.port = port
-        self.classes: dict[int, SchedulingClass] = {}
-        self._by_spec: dict[Any, SchedulingClass] = {}
+        self._classes = SchedulingClasses()
+        self.classes = self._classes.by_id
         self.leases: dict[int, Lease] = {}
         self.by_worker: dict[bytes, Lease] = {}
         self.closing = False
@@ -191,18 +180,11 @@ class TaskSubmission:
 
     def scheduling_class(self, key: Any, spec: LeaseSpec) -> SchedulingClass:
         """The class with this key (anything hashable that stands for the spec), made when new."""
-        found = self._by_spec.get(key)
-        if found is None:
-            found = SchedulingClass(len(self.classes) + 1, spec)
-            self.classes[found.class_id] = found
-            self._by_spec[key] = found
-        return found
+        return self._classes.of(key, spec)
 
     def class_near(self, cls: SchedulingClass, node_id: bytes) -> SchedulingClass:
         """The class of tasks with the same needs whose arguments lie on that node: it has leases of its own."""
-        found = self.scheduling_class((cls.class_id, node_id), cls.spec)
-        found.near = node_id
-        return found
+        return self._classes.near(cls, node_id)
 
     # -- tasks in --------------------------------------------------------------------------------------------------
 
@@ -246,6 +228,8 @@ class TaskSubmission:
                 self._sweep_later()
         if queue or cls.demanded:
             self._update_demand(cls)
+        elif cls.is_choosy:
+            self._give_back_idle(cls.leases)
 
     def _sweep_later(self) -> None:
         self._sweeping = True
@@ -263,6 +247,10 @@ class TaskSubmission:
         else:
             wanted = 0
         if wanted != cls.demanded:
+            if not cls.demanded:
+                self._classes.remember(cls)
+                if cls.is_choosy:
+                    self.give_back_idle()
             cls.demanded = wanted
             self.port.demand(cls, wanted)
 
@@ -276,7 +264,11 @@ class TaskSubmission:
         accelerator_ids: dict[str, list[str]] | None = None,
     ) -> Lease:
         """The head has given us a worker."""
-        cls = self.classes[class_id]
+        cls = self.classes.get(class_id)
+        if cls is None:  # forgotten, while this was on its way
+            lease = Lease(lease_id, worker, SchedulingClass(class_id, None, LeaseSpec({}, b"")))
+            self._give_back(lease)
+            return lease
         lease = Lease(lease_id, worker, cls)
         lease.accelerator_ids = accelerator_ids
         self.leases[lease_id] = lease
@@ -453,7 +445,9 @@ class TaskSubmission:
 
     def refused(self, class_id: int) -> list[PendingTask]:
         """The head can never serve this class: its queued tasks have to fail."""
-        cls = self.classes[class_id]
+        cls = self.classes.get(class_id)
+        if cls is None:
+            return []
         failed = [task for task in cls.queue if not task.cancelled]
         cls.queue.clear()
         cls.demanded = 0
@@ -483,12 +477,19 @@ class TaskSubmission:
                         lease.stealing = True
                         self.port.steal(lease, len(lease.in_flight) - 1)
                 lease.seen_progress = lease.progress
+        for cls in self._classes.forget_idle():
+            self.port.forget(cls)
         if again and not self._sweeping:
             self._sweep_later()
 
     def give_back_idle(self) -> None:
-        """Nothing more is about to be submitted: return the leases that have nothing to do."""
-        for lease in list(self.leases.values()):
+        """Return the leases that have nothing to do: nothing more is about to be submitted, or something is that
+        depends on what is free.
+        """
+        self._give_back_idle(self.leases)
+
+    def _give_back_idle(self, leases: dict[int, Lease]) -> None:
+        for lease in list(leases.values()):
             if not lease.in_flight and not lease.scheduling_class.queue:
                 self._give_back(lease)
 

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from miniray.absent_parts import why_absent
+from miniray.system import uncaught_errors
 
 VARIABLE = "MINIRAY_AS_RAY"
 NAME = "ray"
@@ -117,6 +118,7 @@ def install() -> None:
     package = sys.modules[_PACKAGE]
     _finder = AliasFinder()
     sys.meta_path.insert(0, _finder)
+    uncaught_errors.install(NAME)
     importlib.invalidate_caches()
     # The shim may have been found before: this process was started with it, and it calls this function.
     if NAME not in sys.modules or sys.modules[NAME] is not None:
@@ -136,6 +138,7 @@ def uninstall() -> None:
     if _finder is None:
         return
     sys.meta_path.remove(_finder)
+    uncaught_errors.uninstall()
     _finder = None
     for name, module in list(sys.modules.items()):
         if (name == NAME or name.startswith(NAME + ".")) and module is not None:

@@ -18,8 +18,14 @@ SPILLING_THRESHOLD = "object_spilling_threshold", 0.8
 SPILLING_ENABLED = "automatic_object_spilling_enabled", True
 #: The share of a disk in use above which nothing more is written to it.
 DISK_THRESHOLD = "local_fs_capacity_threshold", 0.95
-#: How many actors and processes stay known after their death. (Ray keeps 100,000 actors.)
+#: How many actors stay known after their death. (Ray keeps 100,000.)
 KEPT_DEAD = "maximum_gcs_destroyed_actor_cached_count", 10_000
+#: How many nodes stay known after their death (Ray's number).
+KEPT_DEAD_NODES = "maximum_gcs_dead_node_cached_count", 1000
+#: How many workers and drivers stay known after their death. (Ray has no such limit; the name is in its style.)
+KEPT_DEAD_WORKERS = "maximum_gcs_dead_worker_cached_count", 1000
+#: How many jobs stay known after their end. (Ray has no such limit.)
+KEPT_JOBS = "maximum_gcs_finished_job_cached_count", 10_000
 
 
 def setting(given: Mapping[str, Any], name: str, default: _T) -> _T:

@@ -199,6 +199,34 @@ def test_workers_and_subprocesses_have_the_alias_and_pickles_name_miniray():
     assert out.splitlines() == [said, said, said, "True", "True"]
 
 
+def test_an_uncaught_error_is_printed_with_rays_name_and_keeps_its_own():
+    text = """
+    import threading
+    import miniray.compat
+    miniray.compat.install()
+    import ray
+
+    def fails():
+        try:
+            raise ray.exceptions.RayTaskError("f", "", ValueError("inner")).as_instanceof_cause()
+        except ValueError as error:
+            raise ray.exceptions.GetTimeoutError("late") from error
+
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+    print(ray.exceptions.GetTimeoutError.__module__)
+    fails()
+    """
+    done = python("-c", textwrap.dedent(text), check=False)
+    assert done.returncode == 1
+    assert done.stdout == "miniray.exceptions\n"
+    printed = done.stderr.splitlines()
+    assert printed.count("ray.exceptions.GetTimeoutError: late") == 2
+    assert sum(line.startswith("ray.exceptions.RayTaskError(ValueError)") for line in printed) == 2
+    assert "miniray.exceptions" not in done.stderr
+
+
 SCRIPT = """\
 import sys
 import ray

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from miniray.messages.control import LeaseSpec
 from miniray.messages.objects import Address
 from miniray.messages.tasks import TaskPush, WorkerAddress
+from miniray.state_machines.scheduling_classes import KEPT, SchedulingClass
 from miniray.state_machines.task_submission import (
     BUDGET,
     DONE,
@@ -23,7 +24,6 @@ from miniray.state_machines.task_submission import (
     FunctionStats,
     Lease,
     PendingTask,
-    SchedulingClass,
     TaskSubmission,
 )
 
@@ -43,6 +43,7 @@ class Effects:
         self.demands: list[tuple[int, int]] = []
         self.given_back: list[Lease] = []
         self.stolen: list[tuple[Lease, int]] = []
+        self.forgotten: list[SchedulingClass] = []
         self.sweeps = 0
 
     def push(self, lease: Lease, task: PendingTask, urgent: bool) -> None:
@@ -62,6 +63,10 @@ class Effects:
 
     def demand(self, scheduling_class: SchedulingClass, count: int) -> None:
         self.demands.append((scheduling_class.class_id, count))
+
+    def forget(self, scheduling_class: SchedulingClass) -> None:
+        assert scheduling_class.is_idle, "a class is forgotten that has something, or wants something"
+        self.forgotten.append(scheduling_class)
 
     def return_lease(self, lease: Lease) -> None:
         assert not lease.in_flight, "a lease is given back while a task is there"
@@ -85,9 +90,11 @@ class Owner:
         self.numbers = count(1)
         self.stats = FunctionStats()
 
-    def submit(self, *, stats: FunctionStats | None = None, retries: int = 3) -> PendingTask:
+    def submit(
+        self, *, stats: FunctionStats | None = None, retries: int = 3, cls: SchedulingClass | None = None
+    ) -> PendingTask:
         push = TaskPush(b"task%d" % next(self.numbers), 0, b"f", b"job", None, 1, "f")
-        task = PendingTask(push, self.cls, stats or self.stats, retries)
+        task = PendingTask(push, cls or self.cls, stats or self.stats, retries)
         self.machine.ready(task)
         return task
 
@@ -221,6 +228,81 @@ def test_a_class_that_cannot_be_served_fails_what_waits(owner: Owner) -> None:
     tasks = [owner.submit() for _ in range(3)]
     assert owner.machine.refused(owner.cls.class_id) == tasks
     assert not owner.cls.queue
+
+
+# -- classes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_runs_again_near_its_arguments_makes_no_class_after_class(owner: Owner) -> None:
+    near = owner.machine.class_near(owner.cls, b"a")
+    assert owner.machine.class_near(near, b"a") is near
+    other = owner.machine.class_near(near, b"b")
+    assert owner.machine.class_near(other, b"a") is near
+    assert owner.machine.class_near(other, b"") is owner.cls
+    assert len(owner.machine.classes) == 3
+    assert (near.near, other.near) == (b"a", b"b")
+
+
+def test_classes_with_nothing_to_do_are_forgotten_the_oldest_first(owner: Owner) -> None:
+    busy = owner.submit()
+    idle = [owner.machine.scheduling_class(number, SPEC) for number in range(KEPT + 20)]
+    owner.machine.sweep()
+    assert owner.effects.forgotten == idle[:21]
+    assert len(owner.machine.classes) == KEPT
+    owner.finish(busy)
+
+
+def test_a_forgotten_class_is_known_again_when_it_has_tasks(owner: Owner) -> None:
+    idle = [owner.machine.scheduling_class(number, SPEC) for number in range(KEPT + 1)]
+    owner.machine.sweep()
+    cls = owner.cls
+    assert owner.effects.forgotten == [cls, idle[0]][: len(owner.effects.forgotten)]
+    task = owner.submit()
+    assert owner.machine.classes[cls.class_id] is cls
+    assert owner.machine.scheduling_class("class", SPEC) is cls
+    lease = owner.grant(1)
+    assert owner.effects.pushed == [(lease, task)]
+
+
+def test_a_worker_for_a_forgotten_class_goes_back(owner: Owner) -> None:
+    for number in range(KEPT + 1):
+        owner.machine.scheduling_class(number, SPEC)
+    owner.machine.sweep()
+    assert owner.cls in owner.effects.forgotten
+    lease = owner.grant(1)
+    assert owner.effects.given_back == [lease]
+    assert not owner.machine.leases
+    assert owner.machine.refused(owner.cls.class_id) == []
+
+
+# -- strategies ------------------------------------------------------------------------------------------------------
+
+CHOOSY = LeaseSpec({"CPU": 10000}, b"job", strategy=b"SPREAD")
+
+
+def test_idle_leases_go_back_before_a_task_with_a_strategy_asks_for_one(owner: Owner) -> None:
+    lease, busy = None, owner.submit()
+    lease = owner.grant(1)
+    working = owner.submit()
+    owner.grant(2)
+    owner.finish(busy)
+    assert owner.effects.given_back == []
+    owner.submit(cls=owner.machine.scheduling_class("choosy", CHOOSY))
+    assert owner.effects.given_back == [lease]
+    assert working.state == PUSHED
+
+
+def test_the_lease_of_a_task_with_a_strategy_goes_back_at_once(owner: Owner) -> None:
+    cls = owner.machine.scheduling_class("choosy", CHOOSY)
+    first, second = owner.submit(cls=cls), owner.submit(cls=cls)
+    lease = owner.machine.granted(cls.class_id, 1, worker_address(1))
+    owner.machine.finished(first, 0.001)
+    owner.machine.dispatch(cls)
+    assert second.state == PUSHED
+    assert owner.effects.given_back == []
+    owner.machine.finished(second, 0.001)
+    owner.machine.dispatch(cls)
+    assert owner.effects.given_back == [lease]
 
 
 # -- sending ahead ---------------------------------------------------------------------------------------------------

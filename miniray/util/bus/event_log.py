@@ -3,6 +3,9 @@
 Rules
 -----
 * Events are numbered by the bus (`offset`); a file goes on with its numbers when it is opened again.
+* No number is given twice, so that a position that somebody keeps never comes to mean another event. The file says how
+  far the numbers may go (`reserved`) before they go there; after a bus that was killed the next one begins behind that,
+  since nobody knows which of them were given, and lost. After one that was closed there is no gap.
 * `append` returns at once. Readers see everything that was appended: `read` waits for the writer first.
 * What was appended and not yet written is lost when the process is killed; `flush` waits until it is written.
 * A disk that fails is said once, and tried again; nothing that was appended is given up meanwhile.
@@ -10,6 +13,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -25,12 +29,15 @@ logger = logging.getLogger("miniray.util.bus")
 
 #: seconds between two tries when the disk fails
 _RETRY = 0.5
+#: numbers that are reserved at once
+_RESERVED = 1_000_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     offset INTEGER PRIMARY KEY, topic TEXT NOT NULL, run_id TEXT NOT NULL, agent_id TEXT NOT NULL,
     seq_id INTEGER NOT NULL, ts_iso TEXT NOT NULL, payload TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS events_of_stream ON events (run_id, agent_id, seq_id);
+CREATE TABLE IF NOT EXISTS reserved (one INTEGER PRIMARY KEY CHECK (one = 1), through INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS cursors (consumer TEXT PRIMARY KEY, position INTEGER NOT NULL);
 """
 #: An event and its number.
@@ -57,8 +64,12 @@ class EventLog:
         self._database = open_database(self.path)
         self._database.executescript(_SCHEMA)
         (newest,) = self._database.execute("SELECT max(offset) FROM events").fetchone()
-        self.newest: int = newest or 0  #: the number of the last event in the file when it was opened
+        found = self._database.execute("SELECT through FROM reserved").fetchone()
+        #: the last number that may have been given when it was opened
+        self.newest: int = max(newest or 0, found[0] if found is not None else 0)
         self._access = threading.Lock()  # of the connection
+        self.reserved = 0  #: numbers up to this one may be given
+        self.reserve(self.newest + 1)
         self._changed = threading.Condition()
         self._pending: list[Logged] = []
         self._cursors: dict[str, int] = {}
@@ -66,6 +77,18 @@ class EventLog:
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="miniray-bus-log", daemon=True)
         self._thread.start()
+
+    def reserve(self, offset: int) -> None:
+        """Numbers from this one on are going to be given; returns when the file says so, or cannot be written."""
+        self.reserved = offset + _RESERVED
+        try:
+            self._keep_reserved(self.reserved)
+        except sqlite3.Error as error:
+            logger.error("The log of the bus %s cannot be written: %s.", self.path, error)
+
+    def _keep_reserved(self, through: int) -> None:
+        with self._access, self._database:
+            self._database.execute("INSERT OR REPLACE INTO reserved VALUES (1, ?)", (through,))
 
     def append(self, events: Iterable[Logged]) -> None:
         """Write these soon."""
@@ -115,12 +138,14 @@ class EventLog:
             self._cursors[consumer] = position
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Write what is left, and close the file."""
+    def close(self, given: int) -> None:
+        """Write what is left, and close the file. `given`: the last number that was given."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
+        with contextlib.suppress(sqlite3.Error):  # a gap in the numbers does no harm
+            self._keep_reserved(given)
         self._database.close()
 
     def _query(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:

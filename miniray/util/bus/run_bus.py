@@ -206,8 +206,7 @@ class RunBus:
         with self._lock:
             batch: list[Logged] = []
             for event in events:
-                self._offset += 1
-                batch.append((self._offset, self._complete(event, ts_iso)))
+                batch.append((self._next_offset(), self._complete(event, ts_iso)))
             if not batch:
                 return
             if self.log is not None:
@@ -215,6 +214,13 @@ class RunBus:
             self._deliver(batch, now)
             while self._found_gaps:
                 self._say(self._found_gaps.pop(0), now)
+
+    def _next_offset(self) -> int:
+        offset = self._offset = self._offset + 1
+        log = self.log
+        if log is not None and offset > log.reserved:
+            log.reserve(offset)  # waits for the disk, once in a million events
+        return offset
 
     def _complete(self, event: TelemetryEvent, ts_iso: str) -> TelemetryEvent:
         seq_id = event.seq_id
@@ -259,8 +265,7 @@ class RunBus:
     def _say(self, event: TelemetryEvent, now: float) -> None:
         """One of the bus's own events: it is neither numbered in a stream nor logged, and its overflow is not told."""
         for subscriber in tuple(self._by_topic.get(topic_name(event.topic), ())):
-            self._offset += 1
-            subscriber.offer([(self._offset, event)], now)
+            subscriber.offer([(self._next_offset(), event)], now)
 
     def _on_gap(self, stream: object, missing: int, last: int, new: int) -> None:
         assert isinstance(stream, tuple)
@@ -407,7 +412,7 @@ class RunBus:
         if self._thread is not None:
             self._thread.join()
         if self.log is not None:
-            self.log.close()
+            self.log.close(self._offset)
 
     def __enter__(self) -> RunBus:
         return self

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from miniray.util.bus import ConsumerCursor, RunBus, SQLiteSink, TelemetryEvent, Topic, get_bus, reset_bus
+from miniray.util.bus import ConsumerCursor, RunBus, SQLiteSink, TelemetryEvent, Topic, event_log, get_bus, reset_bus
 from miniray.util.bus.events import NEXT
 
 
@@ -279,3 +279,45 @@ def test_there_is_one_bus_for_a_process() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="max_queue"):
         RunBus(max_queue=0)
+
+
+def test_after_a_bus_that_was_killed_no_offset_is_given_twice(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    killed = RunBus(log=path)
+    for _ in range(3):
+        killed.publish(step())
+    assert killed.log is not None
+    found = killed.subscribe_with_size(None, "c", 10, since=0)
+    (position, *_) = [offset for offset, _ in found.get_numbered(10, 5)][-1:]
+    with RunBus(log=path) as bus:  # of the other one, nobody can tell what it gave besides
+        for _ in range(5):
+            bus.publish(step())
+        follower = bus.follow("late", since=position)
+        new = follower.read(5)
+        assert len(new) == 5
+        assert min(offset for offset, _ in new) > killed.log.reserved - 10 > position
+    killed.close()
+
+
+def test_after_a_bus_that_was_closed_the_offsets_go_on_without_a_gap(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with RunBus(log=path) as bus:
+        heard = bus.subscribe(None, "full", policy="drop_oldest")
+        bus.publish(step())
+        heard.get(timeout=5)
+    with RunBus(log=path) as bus:
+        bus.publish(step())
+        assert [offset for offset, _ in bus.follow("f").read(5)] == [1, 2]
+
+
+def test_numbers_are_reserved_before_they_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "_RESERVED", 3)
+    path = tmp_path / "log.sqlite"
+    bus = RunBus(log=path)
+    for given in range(1, 12):
+        bus.publish(step())
+        with sqlite3.connect(path) as database:
+            (reserved,) = database.execute("SELECT through FROM reserved").fetchone()
+        assert reserved >= given
+        database.close()
+    bus.close()
