@@ -216,10 +216,10 @@ class Actors:
         if member is None or member.dead:
             return
         if isinstance(effect, record.Kill):
-            head.kill(member, effect.reason)
+            head.ends.kill(member, effect.reason)
         elif isinstance(effect, record.Dismiss):
             head.leases.release(effect.worker_id)
-            head.dismiss(member, effect.reason, grace=_DISMISS_GRACE)
+            head.ends.dismiss(member, effect.reason, grace=_DISMISS_GRACE)
         else:
             actor_id, incarnation = effect.actor_id, effect.incarnation
             member.dismissed = member.dismissed or effect.reason

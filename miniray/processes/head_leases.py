@@ -201,7 +201,7 @@ class Leases:
         worker = head.members.get(lease.worker_id)
         self.pool.leaving(lease.worker_id)
         if worker is not None:
-            head.kill(worker, "the owner of its task is gone")
+            head.ends.kill(worker, "the owner of its task is gone")
 
     def end_job(self, job_id: bytes, reason: str) -> None:
         """The job is over: its workers leave."""
@@ -210,7 +210,7 @@ class Leases:
         for worker_id in self.pool.job_finished(job_id, detached):
             worker = self._head.members.get(worker_id)
             if worker is not None:
-                self._head.dismiss(worker, reason)
+                self._head.ends.dismiss(worker, reason)
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class Leases:
             worker = head.members.get(worker_id)
             if worker is not None:
                 worker.node_died = True
-                head.kill(worker, "its node was removed")
+                head.ends.kill(worker, "its node was removed")
         head.placement.carry_out(group_effects)
 
     def remove_group(self, group_id: bytes) -> tuple[list[leasing.Lease], list[GroupEffect]]:
@@ -302,10 +302,10 @@ class Leases:
         elif isinstance(effect, pooling.Dismiss):
             member = head.members[effect.worker_id]
             # Nobody waits for an idle worker's place: it stays for as long as somebody needs an object that it owns.
-            head.dismiss(member, effect.reason, grace=0, drain=True)
+            head.ends.dismiss(member, effect.reason, grace=0, drain=True)
         elif isinstance(effect, pooling.Kill):
             print(f"head: worker {effect.worker_id.hex()} did not register in time", file=sys.stderr, flush=True)
-            head.kill(head.members[effect.worker_id], "it did not register in time")
+            head.ends.kill(head.members[effect.worker_id], "it did not register in time")
         else:
             self._refuse(effect, None)
 

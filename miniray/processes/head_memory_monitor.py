@@ -77,7 +77,7 @@ class MemoryMonitor:
         member = head.members[chosen.worker_id]
         member.out_of_memory = self._report(usage, chosen, leases[chosen.worker_id], member)
         print(f"head: {member.out_of_memory}", file=sys.stderr, flush=True)
-        head.kill(member, "the node was running low on memory")
+        head.ends.kill(member, "the node was running low on memory")
 
     def _report(self, usage: Usage, chosen: Candidate, lease: Lease, member: Member) -> str:
         spec = lease.claim.spec

@@ -109,7 +109,7 @@ class Placement:
             )
             if lease.claim.held is None:
                 worker.watchers.add(lease.claim.owner)
-                head.kill(worker, text)
+                head.ends.kill(worker, text)
             else:
                 head.actors.on_group_removed(lease.worker_id, text)
         self.carry_out(effects)

@@ -205,8 +205,8 @@ class Recovery:
             if member.line is None and (late or (not member.is_child and not _exists(member.pid))):
                 if late:
                     print(f"head: {member.kind} {member.pid} did not come back", file=sys.stderr, flush=True)
-                    head.kill(member, "it did not come back to the new head in time")
-                head.settle(member)
+                    head.ends.kill(member, "it did not come back to the new head in time")
+                head.ends.settle(member)
         if (not self._awaited and self._children is not None) or over:
             self._finish()
         else:
@@ -222,7 +222,7 @@ class Recovery:
                 continue
             addresses[worker_id] = WorkerAddress(member.address, member.node_id, member.pid)
             if told.busy and head.leases.lease_of(worker_id) is None:
-                head.kill(member, "the owner of its task is gone")
+                head.ends.kill(member, "the owner of its task is gone")
         present = [worker_id for worker_id, member in head.members.items() if not member.dead]
         told_actors = {
             worker_id: (told.actor_id, told.actor_created)

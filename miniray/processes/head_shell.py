@@ -10,8 +10,9 @@ Rules
 * Requests may come twice; the answer to a request is kept for a while and given again.
 * Private session: the end of its driver is the end of the session. Shared: of that job.
 
-The parts: `head_members` (processes and their ends), `head_workers` (how workers are started), `head_leases` (scheduler
-and worker pool), `head_gcs` (tables, nodes, jobs, queries, the accounts of the object store).
+The parts: `head_members` (what is known of a process), `head_lines` (life lines), `head_ends` (how processes and the
+session end), `head_workers` (how workers are started), `head_leases` (scheduler and worker pool), `head_gcs` (tables,
+nodes, jobs, queries), `head_memory` (the accounts of the object store).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import heapq
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections import OrderedDict, deque
@@ -37,10 +37,12 @@ from miniray.messages.reconnect import Rejoin
 from miniray.messages.startup import HeadReady
 from miniray.processes.head_actors import Actors
 from miniray.processes.head_durable import storage_of
+from miniray.processes.head_ends import Ends
 from miniray.processes.head_environments import Environments
 from miniray.processes.head_gcs import NODE_IP, Gcs
 from miniray.processes.head_leases import Leases
-from miniray.processes.head_members import DRY_AGAIN, STATUS_WITHIN, Member
+from miniray.processes.head_lines import LifeLines
+from miniray.processes.head_members import Member
 from miniray.processes.head_memory import Memory
 from miniray.processes.head_memory_monitor import MemoryMonitor
 from miniray.processes.head_placement import Placement
@@ -50,26 +52,14 @@ from miniray.processes.head_startup import Startup
 from miniray.processes.head_workers import WorkerStarter
 from miniray.processes.trace import install_trace
 from miniray.system import session as sessions
-from miniray.system import worker_coverage
 from miniray.system.fork_server_connection import ForkServerConnection, exec_fork_server
-from miniray.system.lifeline import Greeting, is_at_end
-from miniray.system.ray_settings import KEPT_DEAD_WORKERS, setting
 from miniray.system.sockets import LoopbackTransport, ZmqTransport
-from miniray.system.task_record import take_record
 
 #: envelopes handled in one turn before the machines are asked
 _AT_ONCE = 256
-#: seconds that workers have to leave when the session ends
-GRACE = 0.2
-#: seconds that a worker which is measured has to save, before it is killed
-SAVE_GRACE = 0.5
-#: and, when the session ends, those that are leaving in good order
-LEAVE_GRACE = 3.0
 _KEPT_REPLIES = 128
 #: ... when requests may be sent again that an earlier head has answered
 _KEPT_AFTER_A_RESTART = 2000
-#: seconds that the life line of somebody who was taken for dead stays open
-_FAREWELL = 5.0
 
 
 class Head:
@@ -82,16 +72,12 @@ class Head:
         self.now = time.monotonic()
         self.members: dict[bytes, Member] = {}
         self.dead: OrderedDict[bytes, control.WorkerDied] = OrderedDict()
-        self._kept_dead = setting(config.system_config, *KEPT_DEAD_WORKERS)
         self.transport = self._make_transport()
         self.transport.epoch = startup.epoch
         install_trace(self.transport, "head")
         startup.address = self.transport.address
         self.stopping = ""
-        self._latest_end = 0.0
-        #: workers save before they are killed; in local mode there is nothing but the driver, which measures itself
-        self._measured = worker_coverage.is_wanted() and bool(startup.lifeline)
-        self._running = True
+        self.running = True
         self._peers: dict[bytes, Address] = {}
         self._refused: set[bytes] = set()
         self._outbox: dict[bytes, list[Message]] = {}
@@ -105,6 +91,8 @@ class Head:
         self.environments = self._make_environments()
         self._wake_read, self._wake_write = os.pipe()
         self._from_threads: deque[Callable[[], None]] = deque()
+        self.lines = LifeLines(self)
+        self.ends = Ends(self)
         self.gcs: Gcs = Gcs(self)
         self.memory: Memory = Memory(self)
         self.reports: Reports = Reports(self)
@@ -171,7 +159,7 @@ class Head:
             self,
             fork_server,
             lambda: exec_fork_server(self.startup.fork_server_config()),
-            lambda: self.stop("its fork server dies again and again; see head.err"),
+            lambda: self.ends.stop("its fork server dies again and again; see head.err"),
         )
 
     def _make_environments(self) -> Environments:
@@ -184,14 +172,14 @@ class Head:
         os.set_blocking(self._wake_write, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self.watch(self._wake_read, self._drain_wake)
-        self.watch(self.startup.listener.fileno(), self._accept)
+        self.watch(self.startup.listener.fileno(), self.lines.accept)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Announce the head, and serve until the session ends."""
         self._open()
-        while self._running:
+        while self.running:
             try:
                 self._turn()
             except Exception:
@@ -214,7 +202,7 @@ class Head:
         if config.driver_id:
             driver = Member(config.driver_id, "driver", startup.node_id, time.time())
             self.members[config.driver_id] = driver
-            self._take_line(driver, startup.line)
+            self.lines.take(driver, startup.line)
         sessions.write_registry(self.session_info())
         ready = HeadReady(
             self.transport.address,
@@ -231,7 +219,7 @@ class Head:
             pass  # nobody waits for it any more; a private head will see the end of file
         if config.guarded:
             startup.line.setblocking(False)
-            self.watch(startup.line.fileno(), self._on_guard)
+            self.watch(startup.line.fileno(), self.lines.on_guard)
         elif not config.driver_id:
             startup.line.close()
 
@@ -290,8 +278,8 @@ class Head:
             heapq.heappop(self._timers)[2]()
         self.leases.schedule()
         self.gcs.flush()
-        self._flush()
-        if not self._running or transport.pending():
+        self.flush()
+        if not self.running or transport.pending():
             wait = 0
         else:
             until = [at for at in (self.leases.wake_at, self._timers[0][0] if self._timers else None) if at is not None]
@@ -344,7 +332,7 @@ class Head:
             pass  # it is full, and so the loop will look
 
     def _on_sigterm(self, number: int, frame: object) -> None:
-        self.stop("the head was terminated")
+        self.ends.stop("the head was terminated")
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -389,13 +377,20 @@ class Head:
         if len(self._replies) > self._kept_replies:
             self._replies.popitem(last=False)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send each peer what there is for it."""
         if self._outbox:
             outbox, self._outbox = self._outbox, {}
             for worker_id, messages in outbox.items():
                 address = self._peers.get(worker_id)
                 if address is not None:
                     self.transport.send(address, messages)
+
+    def forget(self, worker_id: bytes) -> None:
+        """That process is gone: nothing is sent there any more."""
+        self._peers.pop(worker_id, None)
+        self._outbox.pop(worker_id, None)
+        self.transport.forget(worker_id)
 
     def _on_hello(self, sender: bytes, message: control.Hello) -> None:
         self._peers[sender] = message.address
@@ -468,192 +463,15 @@ class Head:
 
     def _on_stop(self, sender: bytes, message: control.StopSession) -> None:
         self.reply(sender, message.request_id, True)
-        self._flush()
-        self.stop("the driver ended the session" if sender == self.config.driver_id else "it was stopped")
-
-    # -- life lines ------------------------------------------------------------------------------------------------
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                line, _ = self.startup.listener.accept()
-            except BlockingIOError:
-                return
-            token = b"" if self.startup.socket_dir else self.config.token
-            greeting = Greeting(line, token)
-            self.watch(line.fileno(), lambda greeting=greeting: self._greet(greeting))  # type: ignore[misc]
-            self._greet(greeting)
-
-    def _greet(self, greeting: Greeting) -> None:
-        line = greeting.line
-        try:
-            worker_id = greeting.read()
-        except OSError:
-            self.unwatch(line.fileno())
-            line.close()
-            return
-        if worker_id is None:
-            return
-        self.unwatch(line.fileno())
-        member = self.members.get(worker_id)
-        if member is None and worker_id not in self.dead:  # a driver that joins
-            member = self.members[worker_id] = Member(worker_id, "driver", self.startup.node_id, time.time())
-        if member is None and self.startup.epoch > 1:
-            # Taken for dead. It is told so in answer to its `Rejoin`, which comes on another road.
-            self.call_at(self.now + _FAREWELL, line.close)
-            return
-        if member is None or member.dead or member.line is not None:
-            line.close()
-            return
-        self._take_line(member, line)
-
-    def _take_line(self, member: Member, line: socket.socket) -> None:
-        line.setblocking(False)
-        member.line = line
-        self.watch(line.fileno(), lambda: self._on_line(member))
-
-    def _on_line(self, member: Member) -> None:
-        if member.line is None or not is_at_end(member.line):
-            return
-        self._hang_up(member)
-        if member.kind == "driver":
-            if self.config.private and member.worker_id == self.config.driver_id:
-                self.stop("its driver is gone")
-            else:
-                self.settle(member)
-        elif member.orphan or member.exit_code is not None:
-            self.settle(member)
-        else:
-            self.call_at(self.now + STATUS_WITHIN, lambda: self.settle(member))
-
-    def _on_guard(self) -> None:
-        if is_at_end(self.startup.line):
-            self.unwatch(self.startup.line.fileno())
-            self.stop("the process that started it is gone")
-
-    def _hang_up(self, member: Member) -> None:
-        if member.line is not None:
-            self.unwatch(member.line.fileno())
-            member.line.close()
-            member.line = None
-
-    # -- death -----------------------------------------------------------------------------------------------------
-
-    def settle(self, member: Member) -> None:
-        """It is dead. Give what it said last the time to arrive, if it may have left in good order."""
-        if member.dead or member.settling:
-            return
-        if member.goodbye is None and not member.node_died and (member.exit_code in (0, None)):
-            member.settling = True
-            self.call_at(self.now + DRY_AGAIN, lambda: self._bury(member))
-        else:
-            self._bury(member)
-
-    def _bury(self, member: Member) -> None:
-        if member.dead:
-            return
-        member.dead = True
-        worker_id = member.worker_id
-        self._hang_up(member)
-        notice = member.died()
-        notice.last_begun = take_record(self.config.store_dir, worker_id)
-        self.dead[worker_id] = notice
-        while len(self.dead) > self._kept_dead:
-            self.gcs.forget_worker(self.dead.popitem(last=False)[0])
-        # Before it is forgotten: who else is to be told depends on what it held.
-        audience = set(member.watchers)
-        audience |= self.leases.on_died(member)
-        audience.discard(worker_id)
-        for other in audience:
-            self.post(other, notice)
-        self.actors.on_died(member, notice)
-        self.memory.on_died(member)
-        self.memory_monitor.on_died(member.worker_id)
-        self.gcs.on_died(member)
-        self.reports.on_died(member)
-        del self.members[worker_id]
-        for other_member in self.members.values():
-            other_member.watchers.discard(worker_id)
-        self._peers.pop(worker_id, None)
-        self._outbox.pop(worker_id, None)
-        self.transport.forget(worker_id)
-        if self.stopping:
-            self._end_if_empty()
-
-    def kill(self, member: Member, reason: str) -> None:
-        """End a worker at once."""
-        member.dismissed = member.dismissed or reason
-        if self._measured and member.registered and not member.asked_to_die:
-            # What was measured there is to be saved: it kills itself. Who cannot is killed all the same.
-            member.asked_to_die = True
-            self.post(member.worker_id, control.Exit(reason, force=True))
-            self.call_at(self.now + SAVE_GRACE, lambda: self._kill_unless_leaving(member, reason))
-            return
-        if member.orphan:
-            # Nobody has reaped it while its life line is open, so the number is still its own.
-            if member.pid and member.line is not None:
-                try:
-                    os.kill(member.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-        else:
-            (member.starter or self.starter).kill(member)
-
-    def dismiss(self, member: Member, reason: str, *, grace: float = GRACE, drain: bool = False) -> None:
-        """Ask a worker to leave, and end it if it does not within `grace` seconds (0: it may take its time)."""
-        member.dismissed = member.dismissed or reason
-        self.post(member.worker_id, control.Exit(reason, drain=drain))
-        if grace:
-            self.call_at(self.now + grace, lambda: None if member.dead else self.kill(member, reason))
+        self.flush()
+        self.ends.stop("the driver ended the session" if sender == self.config.driver_id else "it was stopped")
 
     # -- the end ---------------------------------------------------------------------------------------------------
-
-    def stop(self, reason: str) -> None:
-        """End the session: workers leave, or are killed a moment later; then the directories go, then this process."""
-        if self.stopping:
-            return
-        self.stopping = reason
-        for member in self.members.values():
-            if member.kind == "worker":
-                self.dismiss(member, reason, grace=0)
-        self._flush()
-        if self._measured:
-            self._latest_end = self.now + LEAVE_GRACE
-            self.call_at(self.now + GRACE, self._kill_the_rest)
-            self.call_at(self.now + GRACE + SAVE_GRACE, self._finish_when_left)
-        else:
-            self.call_at(self.now + GRACE, self._finish)
-        self._end_if_empty()
-
-    def _kill_the_rest(self) -> None:
-        for member in list(self.members.values()):
-            if member.kind == "worker":
-                self.kill(member, self.stopping)
-
-    def _kill_unless_leaving(self, member: Member, reason: str) -> None:
-        if not member.dead and (member.goodbye is None or not self.stopping):
-            self.kill(member, reason)
-
-    def _finish_when_left(self) -> None:
-        # Who said Goodbye is about to save, on a busy machine a little later.
-        leaving = any(member.kind == "worker" and member.goodbye is not None for member in self.members.values())
-        if leaving and self._running and self.now < self._latest_end:
-            self.call_at(self.now + GRACE, self._finish_when_left)
-        else:
-            self._finish()
-
-    def _end_if_empty(self) -> None:
-        # A worker that has not registered cannot be told, and has nothing to finish.
-        if not any(member.kind == "worker" and member.registered for member in self.members.values()):
-            self._finish()
-
-    def _finish(self) -> None:
-        self._running = False
 
     def _end(self) -> None:
         for member in self.members.values():
             if member.orphan:
-                self.kill(member, self.stopping)
+                self.ends.kill(member, self.stopping)
         self.environments.end()
         self.starter.end()
         self.gcs.durable.close(feed=bool(self.config.storage))

@@ -111,7 +111,7 @@ class WorkerStarter:
                 member.exit_code = message.exit_code
                 if message.error:
                     print(f"head: {message.error}", file=sys.stderr, flush=True)
-                self._head.settle(member)
+                self._head.ends.settle(member)
 
     def _replace(self) -> None:
         head = self._head
@@ -136,9 +136,9 @@ class WorkerStarter:
             if not member.registered:
                 # Whether it was forked at all is not known.
                 if member.line is not None:
-                    head.kill(member, "its fork server died while it started")
+                    head.ends.kill(member, "its fork server died while it started")
                 head.leases.on_lost(member.worker_id)
-                head.settle(member)
+                head.ends.settle(member)
         if hopeless:
             self._hopeless()
 

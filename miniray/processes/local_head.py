@@ -207,7 +207,7 @@ class LocalWorkers(WorkerStarter):
             if not worker.exit_code:
                 del self.workers[worker.worker_id]
             member.exit_code = worker.exit_code
-            self._head.settle(member)
+            self._head.ends.settle(member)
 
     def end(self) -> None:
         """The session ends: kill what has not left, and wait for the threads."""
