@@ -8,8 +8,8 @@ import inspect
 import os
 import random
 import string
-import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -92,9 +92,11 @@ def get_or_create_event_loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         pass
-    if sys.version_info < (3, 12):
+    with warnings.catch_warnings():
+        # Where the main thread has none, Python 3.12 and 3.13 make one and warn of it.
+        warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            loop = asyncio.get_event_loop_policy().get_event_loop()
+            loop = asyncio.get_event_loop()
             if not loop.is_closed():
                 return loop
         except RuntimeError:
