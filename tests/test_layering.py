@@ -33,7 +33,8 @@ ROW_OF = {
     RUN: "processes",
     # "" is miniray/__init__.py
     API: " api actor actor_handle init_context remote_function runtime_context cluster_utils job_config runtime_env"
-    " ray_engine actor_descriptor generators language chrome_trace types client_builder cross_language dag scheduling_options",
+    " ray_engine actor_descriptor generators language chrome_trace types client_builder cross_language dag"
+    " scheduling_options",
     TOOLS: "__main__ _common _private _raylet cli cloudpickle compat dashboard"
     " experimental internal job_submission microbenchmark pytest_plugin services testing util worker",
 }
