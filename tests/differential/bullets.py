@@ -56,6 +56,10 @@ BULLETS: dict[str, dict[str, str]] = {
     },
     "processes": {
         "pids": "tasks run in processes of their own, not the driver's, at most one for each CPU",
+        "prestarted": "workers are started before the first task",
+        "cpus": "num_cpus may be larger than what the machine has",
+        "worker-caps": "tasks that do not wait have no more workers than there are CPUs",
+        "idle-workers": "idle workers beyond the CPUs leave",
         "worker-reuse": "a worker is used again by the next task",
         "worker-killed": "a worker killed from outside ends its task with WorkerCrashedError",
         "title": "the process title is ray::name, and the name option changes it",

@@ -38,6 +38,8 @@ _PROGRAMS = {
         "custom_resources_bound_what_runs retries_after_worker_death three_retries_by_default "
         "workers_leave_after_max_calls children_outlive_parents_that_do_not_wait",
         "utilities": "processes_and_initializers children_that_are_replaced",
+        "worker_processes": "workers_are_there_before_the_work there_may_be_more_cpus_than_the_machine_has "
+        "workers_beyond_the_cpus_leave_when_they_are_idle tasks_that_may_run_once_on_workers_that_leave",
     },
     SHARED: {
         "cancellation": "calls_that_raise_though_cancelled calls_of_async_actors coroutines_that_await_a_task",
