@@ -8,8 +8,8 @@ a worker for it. Blocked leases (their worker waits in `get`) hold no CPU, and d
 Rules
 -----
 1. Among jobs, the one with the fewest running leases is served first; inside a job the deepest tasks (their parents
-   wait for them), then the claim with the fewest leases, then whoever waited longest. A claim that does not fit is
-   passed over; it stops nobody.
+   wait for them), then the claim with the fewest leases, then whoever waited longest (`waiting_claims`). A claim that
+   does not fit is passed over; it stops nobody.
 2. While a claim waits, leases are *revoked* (given back after the current task): from shallower claims of its job; from
    whoever has at least two more than it; and, so that one CPU can serve two, from anybody who has held one for
    `revocation.QUANTUM` while the claim has none. Never more of them than would serve those who wait. For a placement
@@ -35,7 +35,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from itertools import count as counter
-from typing import Any
 
 from miniray.messages.control import LeaseSpec
 from miniray.state_machines.lease_record import (
@@ -49,12 +48,13 @@ from miniray.state_machines.lease_record import (
     Revoke,
     Withdraw,
 )
-from miniray.state_machines.node_choice import UNSCHEDULABLE, Candidate, Need, key_of
+from miniray.state_machines.node_choice import UNSCHEDULABLE, Candidate, Need
 from miniray.state_machines.placement import REMOVED, PlacementGroups
 from miniray.state_machines.placement import Effect as GroupEffect
 from miniray.state_machines.reservation import Reservations
 from miniray.state_machines.resources import CPU, UNIT, NodeResources
 from miniray.state_machines.revocation import Plan
+from miniray.state_machines.waiting_claims import Rank, WaitingClaims
 
 INFEASIBLE_AFTER = 1.0
 INFEASIBLE_AGAIN = 60.0
@@ -66,8 +66,6 @@ UNKNOWN_FOR = 1.0
 #: seconds between two looks at all claims that wait and all leases, for each of them, when they are many
 _LOOK_INTERVAL = 40e-6
 _MANY = 100
-#: claims of one job and need that are looked at then
-_FOREMOST = 16
 
 GROUP_REMOVED = "The placement group corresponding to this task has been removed."
 
@@ -82,16 +80,13 @@ class Scheduler:
         self.leases: dict[int, Lease] = {}
         self.wake_at: float | None = None
         self.reservations = Reservations()
-        self._needs: dict[Any, Need] = {}
-        self._active: dict[Any, Need] = {}  #: those with a claim that waits
+        self._waiting = WaitingClaims()
         self._numbers = counter(1)
-        self._entries = counter()
         self._turn = 0
         self._topology = 0  #: changes with the nodes
         self._freed: set[bytes] = set()  #: pools where something was given back since the last pass
         self._all_freed = False  #: or more has changed than that
         self._look_at = 0.0  #: not before this are all that wait looked at again
-        self._running: dict[bytes, int] = {}  #: job -> running leases
         self._zero: dict[bytes, int] = {}  #: node -> running leases without resources
         self._zero_gate: dict[bytes, float] = {}
 
@@ -162,8 +157,7 @@ class Scheduler:
         if claim is None:
             if spec is None:
                 raise KeyError((owner, class_id))
-            claim = Claim(owner, class_id, spec, self._need(spec, held), held)
-            claim.need.users += 1
+            claim = Claim(owner, class_id, spec, self._waiting.use_need(spec, held), held)
             self.claims[claim.key] = claim
         claim.depth = depth
         claim.owner_node = owner_node
@@ -176,52 +170,20 @@ class Scheduler:
         self._want(claim, count - claim.waiting, now)
         return effects
 
-    def _need(self, spec: LeaseSpec, held: dict[str, int] | None) -> Need:
-        key = key_of(spec, held)
-        need = self._needs.get(key)
-        if need is None:
-            need = self._needs[key] = Need(key, spec, held)
-        return need
-
     def _want(self, claim: Claim, count: int, now: float) -> None:
         claim.count = count
-        need = claim.need
-        if count == 0:
-            claim.waits_since = claim.warn_at = None
-            self._stops_waiting(claim)
-            return
-        if not need.claims:
-            need.is_full = False  # what was given back while nobody wanted it was not noted
-        need.claims[claim.key] = claim
-        self._active[need.key] = need
-        self._queue(claim)
-        if claim.waits_since is None:
-            claim.waits_since, claim.began = now, self._turn
-
-    def _queue(self, claim: Claim) -> None:
-        """Its place in the queue follows from its rank; an entry that is out of date is passed over (`_first`)."""
-        place = (-claim.depth, claim.running, claim.turn)
-        if claim.queued_as != place:
-            claim.queued_as = place
-            queue = claim.need.queues.setdefault(claim.spec.job_id, [])
-            heapq.heappush(queue, (place, next(self._entries), claim))
-
-    def _stops_waiting(self, claim: Claim) -> None:
-        need = claim.need
-        claim.queued_as = None
-        need.claims.pop(claim.key, None)
-        if not need.claims:
-            self._active.pop(need.key, None)
-        if self.reservations.drop(claim.key):
-            self._all_freed = True
+        if count:
+            self._waiting.add(claim, now, self._turn)
+        else:
+            self._waiting.remove(claim)
+            if self.reservations.drop(claim.key):
+                self._all_freed = True
 
     def _drop(self, claim: Claim) -> None:
         """This claim will not come back."""
         self._want(claim, 0, 0.0)
         if self.claims.pop(claim.key, None) is not None:
-            claim.need.users -= 1
-            if not claim.need.users:
-                self._needs.pop(claim.need.key, None)
+            self._waiting.leave_need(claim.need)
 
     def withdraw(self, owner: bytes, class_id: int) -> list[Effect]:
         """A demand is void, and its number will not be used again. Leases that are granted stay."""
@@ -322,13 +284,7 @@ class Scheduler:
         claim = lease.claim
         if claim.held is not None:
             return
-        job_id = claim.spec.job_id
-        claim.running += step
-        if claim.count:
-            self._queue(claim)
-        self._running[job_id] = self._running.get(job_id, 0) + step
-        if not self._running[job_id]:
-            del self._running[job_id]
+        self._waiting.count_running(claim, step)
         if not lease.allocation.resources:
             self._zero[lease.node_id] += step
 
@@ -360,46 +316,26 @@ class Scheduler:
         """Place what fits, revoke what others wait for, warn of what cannot run."""
         self.wake_at = None
         effects: list[Effect] = []
-        if self._active:
+        if self._waiting.active:
             self._place_all(now, effects)
-        if self._active or self.groups.waiting:
+        if self._waiting.active or self.groups.waiting:
             self._relieve(now, effects)
         return effects
 
     def is_waited_for(self) -> bool:
         """Whether anybody waits."""
-        return bool(self._active or self.groups.waiting)
+        return bool(self._waiting.active or self.groups.waiting)
 
     def _wake(self, at: float) -> None:
         if self.wake_at is None or at < self.wake_at:
             self.wake_at = at
 
-    def _rank(self, claim: Claim) -> tuple[int, int, int, int]:
-        """Rule 1: the smallest goes first."""
-        return self._running.get(claim.spec.job_id, 0), -claim.depth, claim.running, claim.turn
-
-    def _first(self, need: Need) -> tuple[tuple[int, int, int, int], Claim]:
-        """The claim that is served next; there is one. A thousand that wait cost no more than two."""
-        best: tuple[tuple[int, int, int, int], Claim] | None = None
-        for job_id, queue in list(need.queues.items()):
-            while queue and queue[0][2].queued_as != queue[0][0]:
-                heapq.heappop(queue)
-            if not queue:
-                del need.queues[job_id]
-                continue
-            place, _, claim = queue[0]
-            rank = (self._running.get(job_id, 0), *place)
-            if best is None or rank < best[0]:
-                best = rank, claim
-        assert best is not None, "every claim that waits is in a queue"
-        return best
-
     def _place_all(self, now: float, effects: list[Effect]) -> None:
-        queue: list[tuple[tuple[int, int, int, int], int, Need, Claim]] = []
+        queue: list[tuple[Rank, int, Need, Claim]] = []
         number = counter()
         freed, everything = self._freed, self._all_freed
         self._freed, self._all_freed = set(), False
-        for need in list(self._active.values()):
+        for need in list(self._waiting.active.values()):
             if need.is_full and not everything and need.keys.isdisjoint(freed):
                 continue
             self._refresh(need, now, effects)
@@ -408,19 +344,19 @@ class Scheduler:
             if need.is_full and need.fails_when_full():
                 self._refuse(need, "TaskUnschedulableError", UNSCHEDULABLE, effects)
             elif need.claims and need.pools and not need.is_full:
-                rank, claim = self._first(need)
+                rank, claim = self._waiting.first(need)
                 queue.append((rank, next(number), need, claim))
         heapq.heapify(queue)
         while queue:
             rank, _, need, claim = heapq.heappop(queue)
             if queue:
                 # What was placed meanwhile may have moved it back.
-                rank, claim = self._first(need)
+                rank, claim = self._waiting.first(need)
                 if rank > queue[0][0]:
                     heapq.heappush(queue, (rank, next(number), need, claim))
                     continue
             if self._place_one(claim, need, now, effects) and need.claims:
-                rank, claim = self._first(need)
+                rank, claim = self._waiting.first(need)
                 heapq.heappush(queue, (rank, next(number), need, claim))
 
     def _refresh(self, need: Need, now: float, effects: list[Effect]) -> None:
@@ -511,10 +447,10 @@ class Scheduler:
             return
         claims: list[Claim] = []
         number = 0
-        for need in self._active.values():
+        for need in self._waiting.active.values():
             number += len(need.claims)
             if need.pools:
-                claims += self._foremost(need)
+                claims += self._waiting.foremost(need)
             elif not need.spec.placement_group_id or self._is_reserved(need.spec.placement_group_id):
                 self._warn(need, now, effects)
         groups = list(self.groups.waiting.values())
@@ -523,8 +459,8 @@ class Scheduler:
             self._look_at = now + cost * _LOOK_INTERVAL
         if not claims and not groups:
             return
-        claims.sort(key=self._rank)
-        plan = Plan(self.leases.values(), self._running, now, self._wake)
+        claims.sort(key=self._waiting.rank)
+        plan = Plan(self.leases.values(), self._waiting.running, now, self._wake)
         for group in groups:
             plan.serve_group(group, self.groups, self.nodes)
         plan.serve_all(claims, self.reservations.held_for)
@@ -535,14 +471,6 @@ class Scheduler:
         self._all_freed = self._all_freed or changed
         if wake_at is not None:
             self._wake(wake_at)
-
-    def _foremost(self, need: Need) -> list[Claim]:
-        """Of each job the claims that come first; behind them nobody has better reasons."""
-        found: list[Claim] = []
-        for queue in need.queues.values():
-            entries = queue if len(queue) <= _FOREMOST else heapq.nsmallest(_FOREMOST, queue)
-            found += [claim for place, _, claim in entries if claim.queued_as == place]
-        return list({claim.key: claim for claim in found}.values())
 
     def _is_reserved(self, group_id: bytes) -> bool:
         return group_id not in self.groups.waiting
