@@ -10,6 +10,7 @@ import pytest
 import miniray
 from miniray import exceptions
 from miniray.cluster_utils import Cluster
+from miniray.util import placement_group, placement_group_table, remove_placement_group
 from miniray.util.scheduling_strategies import (
     DoesNotExist,
     Exists,
@@ -114,6 +115,33 @@ def test_label_selectors_choose_the_node(selector: dict[str, str], name: str) ->
 def test_fallbacks_are_taken_when_nothing_matches() -> None:
     fallback = [{"label_selector": {"zone": "y"}}, {"label_selector": {"zone": "a"}}]
     assert run(label_selector={"zone": "z"}, fallback_strategy=fallback) == "one"
+
+
+@miniray.remote
+class Lodger:
+    def node(self) -> str:
+        return miniray.get_runtime_context().get_node_id()
+
+
+@pytest.mark.parametrize("name", [None, "named"])
+def test_an_idle_lease_is_not_in_the_way_of_an_actor_that_would_rather_go_there(name: str | None) -> None:
+    spills = NodeAffinitySchedulingStrategy(id_of("two"), True, _spill_on_unavailable=True)
+    settle()
+    assert NODES[miniray.get(node.options(num_cpus=2, resources={"two": 0.1}).remote())] == "two"
+    lodger = Lodger.options(num_cpus=2, scheduling_strategy=spills, name=name).remote()
+    assert NODES[miniray.get(lodger.node.remote())] == "two"
+    miniray.kill(lodger)
+    settle()
+
+
+def test_an_idle_lease_is_not_in_the_way_of_a_placement_group() -> None:
+    settle()
+    assert NODES[miniray.get(node.options(num_cpus=2, resources={"two": 0.1}).remote())] == "two"
+    group = placement_group([{"CPU": 2}], strategy="STRICT_PACK", _soft_target_node_id=id_of("two"))
+    assert group.wait(10)
+    assert NODES[placement_group_table(group)["bundles_to_node_id"][0]] == "two"
+    remove_placement_group(group)
+    settle()
 
 
 def test_labels_that_no_node_has_wait() -> None:
