@@ -19,7 +19,8 @@ def value_of(module, constant):
     for place in PLACES:
         name = f"miniray.{place}.{module}"
         if importlib.util.find_spec(name) is not None:
-            return getattr(importlib.import_module(name), constant)
+            value = getattr(importlib.import_module(name), constant)
+            return value[1] if isinstance(value, tuple) else value  # of a setting: its default
     raise AssertionError(f"there is no module {module}")
 
 
