@@ -132,6 +132,8 @@ class ActorMethod:
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: num_returns, name, concurrency_group, max_task_retries,
         retry_exceptions, ...
+
+        An option that a call does not take is a TypeError of `remote`.
         """
         return ActorMethod(self._handle, self._method, {**(self._options or {}), **options})
 
@@ -171,6 +173,7 @@ class ActorMethod:
         num_returns = info.num_returns
         if self._options or options:
             given = {**(self._options or {}), **options}
+            option_table.check_call_options(given)
             num_returns = given.get("num_returns", num_returns)
             name = given.get("name") or name
             if given.get("max_task_retries") is not None:

@@ -27,6 +27,21 @@ from miniray.version import __version__
 #: What a node gets when nothing is said, as in Ray.
 _DEFAULT_CPUS = 1
 _DEFAULT_STORE = 150 * 1024 * 1024
+#: What Ray takes for the processes of a node; most of it has no meaning here.
+_NODE_ARGUMENTS = frozenset(
+    """
+    redis_address gcs_address num_cpus num_gpus resources labels memory object_store_memory redis_port
+    redis_shard_ports object_manager_port node_manager_port gcs_server_port node_ip_address node_name
+    min_worker_port max_worker_port worker_port_list ray_client_server_port redirect_output log_to_stderr
+    external_addresses num_redis_shards redis_max_clients redis_username redis_password plasma_directory
+    object_spilling_directory worker_path setup_worker_path huge_pages include_dashboard dashboard_host
+    dashboard_port dashboard_agent_listen_port runtime_env_agent_port plasma_store_socket_name
+    raylet_socket_name temp_dir runtime_env_dir_name include_log_monitor autoscaling_config
+    ray_debugger_external _system_config enable_object_reconstruction metrics_agent_port metrics_export_port
+    tracing_startup_hook no_monitor env_vars session_name webui cluster_id node_id resource_isolation_config
+    proxy_server_url port
+    """.split()  # noqa: SIM905 - five lines and not fifty
+)
 
 
 class ClusterNode:
@@ -152,7 +167,13 @@ class Cluster:
 
         Returns:
             The node; `node_id` is its id in hex.
+
+        Raises:
+            TypeError: an argument that Ray does not know either.
         """
+        for name in node_args:
+            if name not in _NODE_ARGUMENTS:
+                raise TypeError(f"RayParams.__init__() got an unexpected keyword argument '{name}'")
         resources = dict(node_args.get("resources") or {})
         init_options.check_custom_resources(resources)
         num_cpus = node_args.get("num_cpus")

@@ -298,6 +298,9 @@ METHOD_OPTIONS = (
 )
 """What ``@method(...)`` takes."""
 
+CALL_OPTIONS = frozenset((*METHOD_OPTIONS, "name", "_labels"))
+"""What ``handle.method.options(...)`` takes."""
+
 
 def _spelled(types: Iterable[Any]) -> str:
     names = [f"<class '{entry}'>" if isinstance(entry, str) else str(entry) for entry in types]
@@ -393,6 +396,17 @@ def check_method_options(options: Mapping[str, Any]) -> None:
                 f"Unexpected keyword argument to @ray.method: '{name}'. The supported keyword arguments are "
                 f"{list(METHOD_OPTIONS)}"
             )
+
+
+def check_call_options(options: Mapping[str, Any]) -> None:
+    """TypeError or ValueError, in Ray's words, for what ``handle.method.options(...)`` does not take."""
+    if not CALL_OPTIONS.issuperset(options):
+        for name in options:
+            if name not in CALL_OPTIONS and (strict_mode() or name not in EXTENSION_OPTIONS):
+                raise TypeError(f"ActorMethod._remote() got an unexpected keyword argument '{name}'")
+    num_returns = options.get("num_returns")
+    if isinstance(num_returns, int) and num_returns < 0:
+        raise ValueError(f"num_returns must be >= 0, but got {num_returns}.")
 
 
 def merge_options(decorator: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

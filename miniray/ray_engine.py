@@ -42,7 +42,7 @@ def import_ray() -> Any:
     except ImportError as error:
         raise ImportError(
             "engine='ray' runs this program on the real Ray, which is not installed here: pip install 'miniray[ray]'."
-        ) from error
+        ) from (None if error.name == "ray" else error)  # that it is not there has been said
     if ray.__name__ != "ray":
         raise RuntimeError(
             "engine='ray' runs this program on the real Ray, but `import ray` is miniray in this process (the alias is "

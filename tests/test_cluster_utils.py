@@ -97,6 +97,12 @@ def test_a_cluster_without_a_head_has_no_address():
     assert Cluster().address is None
 
 
+def test_an_argument_that_no_node_has_is_refused(cluster):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'num_cpu'"):
+        cluster.add_node(num_cpu=3)
+    cluster.add_node(num_cpus=1, dashboard_port=0)  # of Ray's own processes, without a meaning here
+
+
 def test_head_arguments_are_those_of_a_node():
     cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 3, "resources": {"a": 2}})
     assert miniray.cluster_resources()["a"] == 2.0

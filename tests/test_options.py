@@ -406,6 +406,17 @@ class Plain:
     def method(self) -> None: ...
 
 
+def test_options_of_a_call_are_checked_as_in_ray() -> None:
+    o.check_call_options({"name": "a", "num_returns": 0, "concurrency_group": "io", "timeout_s": 1})
+    with pytest.raises(TypeError, match=r"ActorMethod\._remote\(\) got an unexpected keyword argument 'num_retruns'"):
+        o.check_call_options({"num_retruns": 2})
+    with pytest.raises(ValueError, match="num_returns must be >= 0, but got -3"):
+        o.check_call_options({"num_returns": -3})
+    o.set_strict_mode(True)
+    with pytest.raises(TypeError, match="timeout_s"):
+        o.check_call_options({"timeout_s": 1})
+
+
 def test_only_functions_and_classes_can_be_remote() -> None:
     o.check_remote_target(Plain)
     o.check_remote_target(lambda: 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,9 +18,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in (start, stop, status, state, memory, timeline, logs, run, microbenchmark):
         command.add_command(commands)
-    given = parser.parse_args(arguments)
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:  # with the usage of the command, which argparse itself does not show
+        commands.choices[given.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return int(given.run(given))
+        code = int(given.run(given))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit has a place
+        return 1
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         print(f"miniray {given.command}: {error}", file=sys.stderr)
         return 1

@@ -269,7 +269,12 @@ class ObjectPlane:
             # What was released a moment ago may be the warm memory that this value needs (800 MB: 20 GB/s against 2).
             with self._core.lock:
                 self.drain()
-        buffer = self.memory.store.create(serialized.total_size, owned)
+        try:
+            buffer = self.memory.store.create(serialized.total_size, owned)
+        except FileNotFoundError as error:
+            raise exceptions.RaySystemError(
+                self._core.head_lost or f"The directory of this session's objects is gone: {error.filename}"
+            ) from error
         try:
             buffer.write(serialized)
         except BaseException:

@@ -275,7 +275,7 @@ def _condemn(root: str) -> list[str]:
 
 
 def sweep(root: str | None = None) -> int:
-    """Remove all dead sessions of this user, and stores whose session is gone; the number of them."""
+    """Remove all dead sessions of this user, and stores whose session is dead or gone; the number of them."""
     import fcntl
 
     root = root or session_root()
@@ -300,7 +300,9 @@ def _sweep_stores() -> int:
     for name in names:
         store = os.path.join(_SHM, name)
         try:
-            if not os.path.isdir(os.readlink(os.path.join(store, ".session"))):
+            directory = os.readlink(os.path.join(store, ".session"))
+            # The session may be of another root, where nobody may ever sweep; its objects take up memory until then.
+            if not (os.path.isdir(directory) and (is_alive(directory) or who_waits(directory) is not None)):
                 remove_tree(store)
                 count += 1
         except OSError:

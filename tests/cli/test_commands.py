@@ -143,5 +143,30 @@ def test_what_cannot_be_read_is_a_usage_error(arguments, capsys):
     assert "usage" in capsys.readouterr().err
 
 
+def test_an_unknown_option_is_told_with_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["start", "--head", "--dance"])
+    assert raised.value.code == 2
+    errors = capsys.readouterr().err
+    assert "usage: miniray start" in errors
+    assert "unrecognized arguments: --dance" in errors
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "miniray", "microbenchmark", "--list"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_the_version_is_told():
     assert run("--version")[1].startswith("miniray, version ")

@@ -147,6 +147,13 @@ for call in (pid.remote, ray.nodes):
         raise AssertionError("no error")
     except exceptions.RaySystemError:
         pass
+kept = []
+def refused():
+    try:
+        kept.append(ray.put(b"x" * 200_000))
+    except exceptions.RaySystemError:
+        return True
+wait_for(refused)  # once it takes memory that is not there yet
 ray.shutdown()
 ray.init(num_cpus=1)
 assert ray.get(pid.remote()) > 0

@@ -315,6 +315,19 @@ def test_nothing_is_left_when_the_head_is_killed(victim):
     driver.line.close()
 
 
+@pytest.mark.fault
+def test_a_store_is_given_back_wherever_its_dead_session_had_its_directory(tmp_path):
+    paths = session.create_session(str(tmp_path))
+    try:
+        session.sweep()
+        assert os.path.isdir(paths.store)  # it lives
+    finally:
+        os.close(paths.lock_fd)
+    session.sweep()  # of another root
+    assert not os.path.exists(paths.store)
+    session.remove_session(paths.directory)
+
+
 def test_a_head_that_is_terminated_cleans_up():
     driver = BareDriver()
     os.kill(driver.head_pid(), signal.SIGTERM)
