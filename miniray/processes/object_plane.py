@@ -109,7 +109,7 @@ class ObjectPlane:
         memory = self.memory
         store = memory.opened
         if store is not None:
-            if store.has_released:
+            if store.gone:
                 store.collect()
             if memory.quota.has_surplus:
                 memory.quota.return_surplus()

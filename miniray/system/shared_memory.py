@@ -23,11 +23,9 @@ The disk
     system has room for a new object, it is created there at once.
 
 Views
-    Each ``open`` makes an *exporter*, a ctypes array over the mapping, and returns a read-only memoryview of it. What
-    is derived from that (slices, casts, numpy arrays) keeps the exporter alive, and the exporter the mapping; a weak
-    reference to it tells when the last one is gone. That moment may come inside the garbage collector, in any thread,
-    under any lock: the store only appends to a deque then, and looks at it on its next call (or ``collect``). **The
-    ``on_release`` of ``open_tracked`` is called at that very moment: it must do no more than append to a deque.**
+    ``open`` returns a read-only memoryview. What is derived from it (slices, casts, numpy arrays) keeps the mapping
+    alive. When the last one is gone, a finaliser notes it (``miniray.system.segment_views``), and the store looks at
+    the notes on its next call (or ``collect``).
 
 Threads
     All methods may be called from any thread. One lock, held for microseconds; never while ``reserve`` or ``release``
@@ -44,7 +42,6 @@ import itertools
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -56,6 +53,7 @@ from miniray.system.foreign_segments import ForeignSegment, ForeignSegments
 from miniray.system.segment import FREE, OWNED, PAGE, SLAB_SIZE, Segment, segment_name, unlink
 from miniray.system.segment_mover import SegmentMover
 from miniray.system.segment_pool import POOL_LIMIT, SegmentPool
+from miniray.system.segment_views import SegmentViews
 from miniray.system.slab_allocator import aligned
 from miniray.system.slabs import Slabs
 
@@ -65,16 +63,6 @@ _SLAB_STEP = 1 << 20  # a slab gets its memory in steps: the first small object 
 
 _T = TypeVar("_T")
 _numbers = itertools.count(1)
-
-
-class _View(weakref.ref[Any]):
-    """Tells when an exporter is gone."""
-
-    __slots__ = ("key", "offset", "on_release", "segment")
-    key: int
-    offset: int
-    segment: Segment | ForeignSegment | None
-    on_release: Callable[[], None] | None
 
 
 class SegmentStore:
@@ -116,8 +104,8 @@ class SegmentStore:
         self._pool = SegmentPool(pool_limit)
         self._lingering: list[Segment] = []  # free, but for others who still view them
         self._foreign = ForeignSegments((directory, spill_directory) if spill_directory else (directory,))
-        self._views: dict[int, _View] = {}
-        self._gone: deque[_View] = deque()
+        self._views = SegmentViews()
+        self.gone = self._views.gone  #: views that ended, and are to be collected
         self._unlink_again: list[str] = []
         self._trimming = threading.Lock()
         self._mover = SegmentMover(self)
@@ -153,7 +141,7 @@ class SegmentStore:
 
         ``owned``: by this process, so that it is lost when this process dies; else it outlives it.
         """
-        if self._gone:
+        if self.gone:
             self.collect()
         self.made += 1
         if size == 0:
@@ -298,7 +286,7 @@ class SegmentStore:
         """
         from ctypes import c_ubyte  # 2 ms that a process without large objects does not pay
 
-        if self._gone:
+        if self.gone:
             self.collect()
         viewed: Segment | ForeignSegment | None
         with self._lock:
@@ -311,43 +299,25 @@ class SegmentStore:
             else:
                 mapping, viewed = self._foreign.view(segment, offset, size, size <= SLAB_OBJECT_LIMIT)
                 exporter = (c_ubyte * len(mapping)).from_buffer(mapping)
-            view = _View(exporter, self._when_gone)
-            view.on_release = on_release
-            view.segment = viewed
-            view.offset = offset
-            view.key = id(view)
-            self._views[view.key] = view
+            self._views.watch(exporter, viewed, offset, on_release)
         return memoryview(exporter).cast("B")[offset : offset + size].toreadonly()
 
     def is_viewed(self, segment: str, offset: int) -> bool:
         """Whether this process views the object at that place."""
-        if self._gone:
+        if self.gone:
             self.collect()
         with self._lock:
             own = self._own.get(segment)
             return offset in own.views if own is not None else self._foreign.is_viewed(segment, offset)
 
-    def _when_gone(self, view: _View) -> None:
-        """The finaliser. No lock, no allocation to speak of, no code that could wait."""
-        self._gone.append(view)
-        if view.on_release is not None:
-            view.on_release()
-
-    @property
-    def has_released(self) -> bool:
-        """Whether there is anything to collect."""
-        return bool(self._gone)
-
     def collect(self) -> None:
         """Do what finalisers left to do: recycle what was freed while it was viewed. Other calls do it too."""
         discarded: list[Segment] = []
-        while self._gone:
+        while self.gone:
             with self._lock:
-                try:
-                    view = self._gone.popleft()
-                except IndexError:  # another thread was faster
+                view = self._views.take_gone()
+                if view is None:
                     break
-                self._views.pop(view.key, None)
                 memory, offset = view.segment, view.offset
                 if isinstance(memory, ForeignSegment):
                     self._foreign.let_go(memory, offset)
@@ -367,7 +337,7 @@ class SegmentStore:
 
         False when this process has no such object: its creator, or who adopted its segment, has to be asked.
         """
-        if self._gone:
+        if self.gone:
             self.collect()
         if size == 0:
             return True
@@ -478,7 +448,7 @@ class SegmentStore:
         """
         if not self.spill_directory:
             return 0
-        if self._gone:
+        if self.gone:
             self.collect()
         return self._mover.move(size)
 
