@@ -75,6 +75,7 @@ class WaitWatch:
         self._cores = cores
         self._records: dict[int, WaitRecord] = {}
         self._anybody = threading.Event()
+        self._hungry: set[Node] = set()  #: at the last look
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="miniray-deadlocks", daemon=True)
         self._thread.start()
@@ -148,8 +149,15 @@ class WaitWatch:
 
     def _look(self) -> None:
         records = list(self._records.values())
-        waiting = _Snapshot(self._cores(), records).waiting
+        snapshot = _Snapshot(self._cores(), records)
+        waiting = snapshot.waiting
         left = stuck(waiting)
+        # Short tasks may never be seen running: as long as others wait for a worker than before, there are some.
+        hungry = snapshot.hungry
+        if hungry != self._hungry:
+            self._hungry = hungry
+            if hungry & left:
+                left = set()
         dead = [record for record in records if record.node in left]
         for record in records:
             record.looks = record.looks + 1 if record.node in left else 0
@@ -194,6 +202,11 @@ class _Snapshot:
                 self._look_at_arguments(core)
         self._take_records(records)
         self._feed_the_hungry()
+
+    @property
+    def hungry(self) -> set[Node]:
+        """Who waits for resources."""
+        return {node for node, _ in self._hungry}
 
     # -- what runs, and what waits for its turn ------------------------------------------------------------------------
 

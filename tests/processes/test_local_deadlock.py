@@ -168,3 +168,12 @@ def test_waiting_for_the_first_of_two_is_no_deadlock() -> None:
 
     alone = Alone.remote()
     assert miniray.get(alone.outer.remote(alone)) == 1
+
+
+def test_a_crowd_of_short_tasks_that_are_never_seen_running_is_no_deadlock() -> None:
+    @miniray.remote
+    def short() -> int:
+        return 1
+
+    shapes = [short.options(num_cpus=number / 1000) for number in range(1, 300)]
+    assert miniray.get([shape.remote() for shape in shapes], timeout=60) == [1] * len(shapes)
