@@ -155,12 +155,14 @@ def describe(
     ordered = not (is_async or concurrency > 1 or groups or options.get("allow_out_of_order_execution"))
     methods = []
     for name in dir(cls):
-        if name.startswith("__") and name.endswith("__") and name not in ("__call__",):
+        if name == "__init__" or name in BUILT_IN:
             continue
         static = inspect.getattr_static(cls, name)
         function = static.__func__ if isinstance(static, (staticmethod, classmethod)) else static
         if not (inspect.isfunction(function) or inspect.ismethoddescriptor(function)) or isinstance(static, property):
             continue
+        if name.startswith("__") and name.endswith("__") and not inspect.isfunction(function):
+            continue  # what every object has; those that the class itself defines can be called
         given = getattr(function, "__ray_method_options__", {})
         group = given.get("concurrency_group")
         if group and group not in groups:

@@ -21,16 +21,18 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("-m", dest="option", action="store_const", const="-m", help="run a module")
     kind.add_argument("-c", dest="option", action="store_const", const="-c", help="run a string of code")
-    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run")
+    parser.add_argument(
+        "program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run; - for standard input"
+    )
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
     """Become the program: it has this process, and its exit code is the command's."""
     if not given.program:
-        raise ValueError("which program? `miniray run script.py`, or `miniray run -m module`")
+        raise ValueError("which program? `miniray run script.py`, `miniray run -m module`, or - for stdin")
     option = [given.option] if given.option else []
-    if not option and not os.path.exists(given.program[0]):
+    if not option and given.program[0] != "-" and not os.path.exists(given.program[0]):
         raise FileNotFoundError(f"there is no file {given.program[0]!r}")
     argv = [sys.executable, *interpreter_flags(), *option, *given.program]
     sys.stdout.flush()

@@ -15,11 +15,12 @@ from miniray.absent_parts import ABSENT_PARTS
 PARENT = str(Path(miniray.__file__).parents[1])
 
 
-def python(*arguments, check=True, **environment):
+def python(*arguments, check=True, stdin=None, **environment):
     """Run an interpreter of which nobody has told that `ray` is miniray, unless `environment` does."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MINIRAY_AS_RAY")}
     done = subprocess.run(
         [sys.executable, *arguments],
+        stdin=stdin,
         capture_output=True,
         text=True,
         timeout=50,
@@ -252,6 +253,12 @@ def test_miniray_run_runs_a_script_and_a_module_with_their_arguments(script):
     path = f"{PARENT}:{script.parent}"
     out = python("-m", "miniray", "run", "-m", "a_ray_program", "x", PYTHONPATH=path).stdout
     assert out == f"(42, True) [{str(script)!r}, 'x'] __main__ miniray\n"
+
+
+def test_miniray_run_reads_a_program_from_standard_input(script):
+    with script.open() as program:
+        out = python("-m", "miniray", "run", "-", "x", stdin=program).stdout
+    assert out == "(42, True) ['-', 'x'] __main__ miniray\n"
 
 
 def test_miniray_run_has_the_programs_exit_code_and_names_what_is_wrong(tmp_path):

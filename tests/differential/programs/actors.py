@@ -104,6 +104,51 @@ def handles_travel(ray):
     ]
 
 
+@program("actors/handles")
+def special_methods_are_called_like_others(ray):
+    class Box:
+        def __init__(self):
+            self.content = {}
+
+        def __len__(self):
+            return len(self.content)
+
+        def __getitem__(self, key):
+            return self.content[key]
+
+        def __setitem__(self, key, value):
+            self.content[key] = value
+
+        def __enter__(self):
+            return "entered"
+
+        def __iter__(self):
+            for key in self.content:  # Ray sends into what `yield from` names
+                yield key.upper()
+
+        def __repr__(self):
+            return "a box"
+
+    box = ray.remote(Box).remote()
+    ray.get(box.__setitem__.remote("a", 1))
+    return [
+        ray.get([box.__len__.remote(), box.__getitem__.remote("a"), box.__enter__.remote()]),
+        [ray.get(ref) for ref in box.__iter__.remote()],
+        outcome(lambda: len(box), "none"),
+        outcome(lambda: box["a"], "none"),
+        [name for name in dir(box) if name.startswith("__") and not name.startswith("__ray")],
+    ]
+
+
+@program("actors/options")
+def options_of_a_call(ray):
+    counter = ray.remote(Counter).remote()
+    return [
+        outcome(lambda: bool(counter.add.options(**options).remote()))
+        for options in ({"num_retruns": 2}, {"num_cpus": 1}, {"num_returns": -3}, {"name": "a name"})
+    ]
+
+
 @program("actors/constructor", "actors/text")
 def errors_in_constructors(ray):
     actor = ray.remote(Exploding).remote()
