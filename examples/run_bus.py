@@ -13,6 +13,7 @@ the database is compared with what was emitted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import queue
 import signal
@@ -146,7 +147,7 @@ def drain(found: queue.Queue[TelemetryEvent]) -> list[TelemetryEvent]:
 def count(database: str) -> int:
     """How many events the recorder has written."""
     try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
             return int(connection.execute("SELECT count(*) FROM recorded WHERE topic != 'control'").fetchone()[0])
     except sqlite3.OperationalError:
         return 0  # it is not there yet
@@ -161,7 +162,7 @@ def table(bus: SharedBus | RunBus, recorded: int, total: int) -> None:
 
 def report(database: str, emitted: int) -> None:
     """Compare the database with what was emitted."""
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
         query = (
             "SELECT run_id, count(*), count(DISTINCT seq_id), max(seq_id) FROM recorded "
             "WHERE topic != 'control' GROUP BY run_id"
