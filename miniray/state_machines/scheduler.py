@@ -468,7 +468,9 @@ class Scheduler:
             lease.revoked = True
             effects.append(Revoke(lease.claim.owner, lease.lease_id))
         changed, wake_at = self.reservations.update(claims, groups, plan, now)
-        self._all_freed = self._all_freed or changed
+        if changed:  # others may have room now: they are looked at in a pass that follows at once
+            self._all_freed = True
+            self._wake(now)
         if wake_at is not None:
             self._wake(wake_at)
 

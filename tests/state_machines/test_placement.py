@@ -383,10 +383,11 @@ class Groups(RuleBasedStateMachine):
             for lease_id in list(scheduler.leases):
                 scheduler.granted(lease_id, b"w")
                 scheduler.end(lease_id)
-            self.now += 1.0
             scheduler.schedule(self.now)
             if not scheduler.leases:
-                break
+                if scheduler.wake_at is None:
+                    break
+                self.now = max(self.now, scheduler.wake_at)  # what waits is served when it asks to be called again
         assert not any(claim.count for claim in scheduler.claims.values())
         for node in scheduler.nodes.values():
             assert node.resources.available == node.resources.total
