@@ -41,6 +41,7 @@ class Reservation(Struct, eq=False):
     needs: dict[bytes, dict[str, int]]
     depth: int
     until: float
+    need: Any = None  #: of a claim: others with the same need are no smaller, and go first when it is their turn
 
 
 class Reservations:
@@ -55,7 +56,7 @@ class Reservations:
     def admits(self, claim: Claim, pool: Candidate) -> bool:
         """Whether the claim may take from this pool what it needs."""
         reservation = self.by_pool.get(pool.key)
-        if reservation is None or reservation.holder == claim.key or claim.depth > reservation.depth:
+        if reservation is None or reservation.need is claim.need or claim.depth > reservation.depth:
             return True
         available, demand = pool.resources.available, claim.spec.resources
         return all(
@@ -133,7 +134,7 @@ class Reservations:
         able = [pool for pool in overtaken if pool.key not in self.by_pool and _covers(plan.potential(pool), demand)]
         if able:
             best = min(able, key=claim.need.score)
-            self._begin(claim.key, {best.key: demand}, claim.depth, now)
+            self._begin(claim.key, {best.key: demand}, claim.depth, now, claim.need)
 
     def _for_group(self, group: Group, plan: Plan, now: float, wake: list[float]) -> None:
         chosen = plan.groups.get(group.group_id)
@@ -147,9 +148,9 @@ class Reservations:
         if not any(key in self.by_pool for key in needs):
             self._begin(group.group_id, needs, group.spec.depth, now)
 
-    def _begin(self, holder: Any, needs: dict[bytes, dict[str, int]], depth: int, now: float) -> None:
+    def _begin(self, holder: Any, needs: dict[bytes, dict[str, int]], depth: int, now: float, need: Any = None) -> None:
         length = self._rests.get(holder, (FIRST, 0.0))[0]
-        reservation = Reservation(holder, needs, depth, now + length)
+        reservation = Reservation(holder, needs, depth, now + length, need)
         self._by_holder[holder] = reservation
         for key in needs:
             self.by_pool[key] = reservation

@@ -394,7 +394,7 @@ class Groups(RuleBasedStateMachine):
 
 
 TestGroups = Groups.TestCase
-TestGroups.settings = settings(max_examples=80, stateful_step_count=30)
+TestGroups.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 class ForgetfulResources(NodeResources):

@@ -133,3 +133,38 @@ def test_a_demand_that_is_withdrawn_keeps_nothing():
     scheduler.withdraw(b"large", 1)
     assert not scheduler.reservations.by_pool
     assert placed(scheduler, 0.2) == [b"stream"]
+
+
+def lease_of(scheduler, now):
+    """The leases that one pass places, with their workers."""
+    placed = [effect.lease for effect in scheduler.schedule(now) if isinstance(effect, Place)]
+    for lease in placed:
+        scheduler.granted(lease.lease_id, b"w")
+    return placed
+
+
+def test_those_who_want_the_same_are_not_kept_waiting_for_each_other():
+    scheduler = machine(1)
+    scheduler.demand(b"owner", 1, spec(1), 2, 0.0)
+    [first] = lease_of(scheduler, 0.0)
+    scheduler.demand(b"owner", 2, spec(1), 1, 0.0)  # it has had nothing yet: it is its turn
+    claim = scheduler.claims[b"owner", 1]
+    scheduler.reservations._begin(claim.key, {NODE: claim.spec.resources}, 0, 0.2, claim.need)
+    scheduler.end(first.lease_id)
+    [second] = lease_of(scheduler, 0.2)
+    assert second.claim.key == (b"owner", 2)
+    scheduler.end(second.lease_id)
+    assert [lease.claim.key for lease in lease_of(scheduler, 0.3)] == [(b"owner", 1)]
+
+
+def test_room_that_a_reservation_gave_up_is_given_away_at_once():
+    scheduler = machine(1)
+    scheduler.demand(b"owner", 1, spec(1, JOB_A), 1, 0.0)
+    [lease] = lease_of(scheduler, 0.0)
+    scheduler.demand(b"owner", 2, spec(0.5, JOB_B), 1, 0.0)
+    scheduler.reservations._begin((b"owner", 9), {NODE: {"CPU": UNIT}}, 0, 0.0)
+    scheduler.end(lease.lease_id)
+    assert not lease_of(scheduler, 0.5)
+    assert not lease_of(scheduler, FIRST)
+    assert scheduler.wake_at == FIRST
+    assert [lease.claim.key for lease in lease_of(scheduler, scheduler.wake_at)] == [(b"owner", 2)]
