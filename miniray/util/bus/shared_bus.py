@@ -146,7 +146,15 @@ class SharedBus:
         self.publish_many((event,))
 
     def publish_many(self, events: Iterable[TelemetryEvent]) -> None:
-        """Several at once, in order."""
+        """Several at once, in order.
+
+        Raises:
+            TypeError: something is no event; then none of them is published.
+        """
+        events = list(events)
+        for event in events:
+            if not isinstance(event, TelemetryEvent):
+                raise TypeError(f"a bus carries TelemetryEvents, and {event!r} is none")
         with self._changed:
             if self._closed:
                 raise ValueError("this bus was closed")

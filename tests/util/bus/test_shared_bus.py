@@ -56,6 +56,15 @@ def test_events_of_one_process_reach_the_others_in_order(bus: SharedBus) -> None
     assert bus.queue_sizes() in ({}, {"step_appended": {}})
 
 
+def test_what_is_no_event_is_refused_and_costs_no_other_event(bus: SharedBus) -> None:
+    found = bus.subscribe(Topic.STEP_APPENDED, "here")
+    bus.publish(step())
+    with pytest.raises(TypeError, match="carries TelemetryEvents, and 3 is none"):
+        bus.publish_many([step(), 3])  # type: ignore[list-item]
+    bus.publish(step())
+    assert [event.seq_id for event in take(found, 2)] == [1, 2]
+
+
 def test_two_producers_have_streams_of_their_own(bus: SharedBus) -> None:
     found = bus.subscribe(None, "here")
     miniray.get([produce.remote(bus, agent, 50) for agent in "ab"])
