@@ -318,6 +318,11 @@ class ActorExecutor:
 
     def _answer(self, owner: Address, context: current.TaskContext, reply: TaskReply, urgent: bool) -> None:
         core, push = self._core, context.push
+        observed = self.task_events
+        if observed and reply.status == tasks.FAILED:
+            # Before the reply: who gets the error may kill this process at once.
+            self._executor.events.executed(push, context, reply.duration, tasks.FAILED)
+            observed = False
         with core.lock:
             self._executor.relay_output(push)
             if push.ref_arguments or (push.arguments is not None and push.arguments.contained):
@@ -325,7 +330,7 @@ class ActorExecutor:
             core.post(owner, reply, urgent)
             if self._finishing is not None:
                 self.check_finished()
-        if self.task_events:
+        if observed:
             self._executor.events.executed(push, context, reply.duration, reply.status)
 
     def _leave(self, reason: str) -> None:

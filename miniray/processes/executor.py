@@ -403,6 +403,11 @@ class Executor:
         if extras.max_calls:
             calls = self._calls[push.function_id] = self._calls.get(push.function_id, 0) + 1
             reply.worker_exiting = calls >= extras.max_calls
+        observed = extras.task_events and (self.actor is None or self.actor.task_events)
+        if observed and reply.status == tasks.FAILED:
+            # Before the reply: who gets the error may kill this process at once.
+            self.events.executed(push, context, reply.duration, tasks.FAILED)
+            observed = False
         with core.lock:
             if self._output.dirty:
                 self._output.relay(push.name)
@@ -419,7 +424,7 @@ class Executor:
         if stats is None:
             stats = self._stats[push.function_id] = FunctionStats()
         stats.observe(reply.duration)
-        if extras.task_events and (self.actor is None or self.actor.task_events):
+        if observed:
             self.events.executed(push, context, reply.duration, reply.status)
 
     def _estimate(self, push: TaskPush) -> float:
