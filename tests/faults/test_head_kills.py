@@ -71,8 +71,10 @@ def work():
 
 def listen():
     watch = core.head_client.watch(TablePrefix.KV, consumer="listener", durable=True, prefix=b"w", namespace=b"")
-    while running[0] or watch._batches:
+    last = False
+    while not last:
         changes = watch.take(0.5)
+        last = any(change.key == b"w-last" for change in changes)
         heard.extend((change.sequence, change.key, change.value) for change in changes)
         if changes:
             watch.done()
@@ -87,6 +89,8 @@ def finish():
     running[0] = False
     for thread in threads[1:]:
         thread.join(60)
+    kv._internal_kv_put(b"w-last", b"w-last")  # the listener hears everything up to here
+    written.append(b"w-last")
     return [thread.name for thread in threads[1:] if thread.is_alive()]
 
 def check():
