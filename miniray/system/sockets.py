@@ -50,8 +50,8 @@ TraceHook = Callable[[str, bytes, Message], None]
 LOOKING = 1e-4
 #: A processor that was given away and came back only after so long is wanted by others: then waits block at once for a
 #: while, since who has slept is served before who has given way. Both in seconds.
-CROWDED = 6e-5
-CROWDED_FOR = 0.1
+CROWDED = 3e-4
+CROWDED_FOR = 0.02
 
 _KEPT_FORGOTTEN = 10_000
 _WAKE = b""
