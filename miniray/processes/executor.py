@@ -378,6 +378,7 @@ class Executor:
         self._output.watch(push.name)
         if extras.timeout:
             self.deadlines.begin(owner, push, extras.timeout)
+        observed = extras.task_events and (self.actor is None or self.actor.task_events)
         token = current.task_context.set(context)
         start = self.began = _perf_counter()
         try:
@@ -387,7 +388,8 @@ class Executor:
                 self._output.relay(push.name)
                 core.flush()
                 self.leave(leaving.reason)
-            self.events.executed(push, context, _perf_counter() - start, tasks.FINISHED)
+            if observed:
+                self.events.executed(push, context, _perf_counter() - start, tasks.FINISHED)
             return
         finally:
             self._interruptible = b""
@@ -403,7 +405,6 @@ class Executor:
         if extras.max_calls:
             calls = self._calls[push.function_id] = self._calls.get(push.function_id, 0) + 1
             reply.worker_exiting = calls >= extras.max_calls
-        observed = extras.task_events and (self.actor is None or self.actor.task_events)
         if observed and reply.status == tasks.FAILED:
             # Before the reply: who gets the error may kill this process at once.
             self.events.executed(push, context, reply.duration, tasks.FAILED)

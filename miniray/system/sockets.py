@@ -60,8 +60,6 @@ _POLLIN = int(zmq.POLLIN)
 _NOBLOCK = zmq.NOBLOCK
 _RCVTIMEO = int(zmq.RCVTIMEO)
 _perf_counter = time.perf_counter
-#: Gives the processor (and the GIL) to whoever waits for it; None where there is no such call, or nothing to gain.
-_give_way: Callable[[], None] | None = getattr(os, "sched_yield", None) if machine.cpu_count() > 1 else None
 
 
 class Transport(Protocol):
@@ -139,6 +137,10 @@ class ZmqTransport:
         self._decode = msgspec.msgpack.Decoder(Envelope).decode
         self._timeout_ms = -1
         self._receiving = False
+        #: Gives the processor (and the GIL) to whoever waits for it; None where there is no such call, or nothing to gain.
+        self._give_way: Callable[[], None] | None = (
+            getattr(os, "sched_yield", None) if machine.cpu_count() > 1 else None
+        )
         self._lively = False  #: the last wait was short
         self._crowded_until = 0.0  #: until then nothing is gained by looking
         self._closed = False
@@ -220,18 +222,9 @@ class ZmqTransport:
         try:
             if self._closed:
                 return None
-            began = now = _perf_counter()
-            if self._lively and _give_way is not None and now >= self._crowded_until:
-                look, until = self._inbox.get, began + LOOKING
-                while now < until:
-                    if look(_EVENTS) & _POLLIN:  # type: ignore[operator]
-                        return self._open(self._inbox.recv(_NOBLOCK))
-                    before = now
-                    _give_way()
-                    now = _perf_counter()
-                    if now - before > CROWDED:
-                        self._crowded_until = now + CROWDED_FOR
-                        break
+            began = _perf_counter()
+            if self._lively and began >= self._crowded_until and self._look(began):
+                return self._open(self._inbox.recv(_NOBLOCK))
             if milliseconds != self._timeout_ms:
                 self._inbox.set(_RCVTIMEO, milliseconds)
                 self._timeout_ms = milliseconds
@@ -245,6 +238,23 @@ class ZmqTransport:
             if self._closed and not outer:
                 self._end()
         return self._open(frame)
+
+    def _look(self, now: float) -> bool:
+        """Look for a frame for a moment, and give way between the looks. Whether there is one."""
+        give_way = self._give_way
+        if give_way is None:
+            return False
+        look, until = self._inbox.get, now + LOOKING
+        while now < until:
+            if look(_EVENTS) & _POLLIN:  # type: ignore[operator]
+                return True
+            before = now
+            give_way()
+            now = _perf_counter()
+            if now - before > CROWDED:
+                self._crowded_until = now + CROWDED_FOR
+                break
+        return False
 
     def receive_nowait(self) -> Envelope | None:
         """The next envelope if one is there. None also for a wake-up: ask `pending` whether more follows."""

@@ -20,7 +20,8 @@ from miniray.messages.control import Exit, Goodbye, Hello
 from miniray.messages.envelope import Envelope, Message
 from miniray.messages.objects import Address
 from miniray.messages.tasks import StealTasks
-from miniray.system.sockets import LoopbackTransport, Transport, ZmqTransport
+from miniray.system.sockets import CROWDED, CROWDED_FOR, LOOKING, LoopbackTransport, Transport, ZmqTransport
+from tests.waiting import wait_for
 
 TOKEN = b"t" * 32
 KINDS = ("ipc", "tcp", "loopback")
@@ -457,3 +458,79 @@ def test_the_descriptor_of_a_loopback_inbox_wakes_a_poll_for_every_frame_and_for
             thread.join()
         assert not inbox.pending()
         assert poll.poll(0) == []
+
+
+class Clock:
+    """Stands still until somebody gives the processor away."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, transport: ZmqTransport, away: float) -> None:
+        self.now = 100.0
+        self.away = away  #: seconds until a processor that was given away is back
+        self.given_away = 0
+        self.meanwhile = lambda: None  #: what others do with it
+        monkeypatch.setattr("miniray.system.sockets._perf_counter", lambda: self.now)
+        monkeypatch.setattr(transport, "_give_way", self.give_way)
+
+    def give_way(self) -> None:
+        self.given_away += 1
+        self.now += self.away
+        self.meanwhile()
+
+
+@pytest.fixture
+def looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any, Clock]]:
+    """A transport whose last wait was short, another that can reach it, and the clock."""
+    with network("ipc", tmp_path) as net:
+        one, other = net.make("one"), net.make("other")
+        other.send(one.address, [StealTasks(0)])
+        drain(one, 2)
+        one._lively = True
+        yield one, other, Clock(monkeypatch, one, LOOKING / 1000)
+
+
+def drain(transport: Any, number: int) -> None:
+    """Receive so many envelopes."""
+    while number:
+        number -= transport.receive(10) is not None
+
+
+def test_a_wait_after_a_short_one_gives_the_processor_away_until_a_message_is_there(looking: Any) -> None:
+    one, other, clock = looking
+
+    def send_once() -> None:
+        other.send(one.address, [StealTasks(1)])
+        clock.meanwhile = lambda: wait_for(one.pending)
+
+    clock.meanwhile = send_once
+    assert one.receive(10).messages == [StealTasks(1)]
+    assert clock.given_away > 0
+
+
+def test_a_wait_after_a_long_one_blocks_at_once(looking: Any) -> None:
+    one, other, clock = looking
+    one._lively = False
+    other.send(one.address, [StealTasks(1)])
+    drain(one, 1)
+    assert clock.given_away == 0
+
+
+def test_a_wait_looks_no_longer_than_it_may_and_the_next_one_blocks(looking: Any) -> None:
+    one, _, clock = looking
+    assert one.receive(0.01) is None
+    assert 1000 <= clock.given_away <= 1001
+    assert one.receive(0.01) is None
+    assert clock.given_away <= 1001
+
+
+def test_where_the_processor_is_wanted_by_others_waits_block_for_a_while(looking: Any) -> None:
+    one, _, clock = looking
+    clock.away = CROWDED * 2
+    one.receive(0.01)
+    assert clock.given_away == 1
+    one._lively = True
+    one.receive(0.01)
+    assert clock.given_away == 1
+    clock.now += CROWDED_FOR
+    one._lively = True
+    one.receive(0.01)
+    assert clock.given_away == 2
