@@ -137,7 +137,7 @@ class ZmqTransport:
         self._decode = msgspec.msgpack.Decoder(Envelope).decode
         self._timeout_ms = -1
         self._receiving = False
-        #: Gives the processor (and the GIL) to whoever waits for it; None where there is no such call, or nothing to gain.
+        #: Gives the processor (and the GIL) to whoever waits for it; None where that cannot be, or gains nothing.
         self._give_way: Callable[[], None] | None = (
             getattr(os, "sched_yield", None) if machine.cpu_count() > 1 else None
         )
