@@ -121,7 +121,6 @@ def connect(
     else:
         paths = info.paths
     # What follows is imported while the head starts.
-    from miniray.messages import control
     from miniray.processes.core_worker import CoreWorker
     from miniray.processes.driver_output import DriverOutput
     from miniray.processes.head_link import HeadLink
@@ -193,13 +192,7 @@ def connect(
         on_lost=head_gone,
     )
     try:
-        registered: control.DriverRegistered = core.head_client.ask(
-            lambda number: control.RegisterDriver(
-                number, os.getpid(), job["entrypoint"], job["namespace"], job["config"]
-            )
-        )
-        if registered.error:
-            raise RuntimeError(registered.error)
+        row = register(core, job)
     except BaseException:
         core.close(goodbye=False)
         link.close()
@@ -209,27 +202,46 @@ def connect(
             head.wait_exit(SHUTDOWN_TIMEOUT)
             sessions.remove_session(paths.directory, paths.store)
         raise
+    core.reactor.defer_sigint()
+    core.reactor.start_standby()
+    current.set_core(core)
+    watch_forks()
+    return DriverSession(core, paths, head, link, output, row)
+
+
+def register(core: CoreWorker, job: dict[str, Any]) -> dict[str, Any]:
+    """Make this driver known to its head, and take over what the head answers.
+
+    Args:
+        job: as of `connect`.
+
+    Returns:
+        What the session says of itself.
+
+    Raises:
+        RuntimeError: the head refuses.
+    """
+    from miniray.ids import driver_task_id
+    from miniray.messages import control
+
+    registered: control.DriverRegistered = core.head_client.ask(
+        lambda number: control.RegisterDriver(number, os.getpid(), job["entrypoint"], job["namespace"], job["config"])
+    )
+    if registered.error:
+        raise RuntimeError(registered.error)
     core.job_id = registered.job_id
     core.node_id = registered.node_id
     core.namespace = registered.namespace
     core.session.update(registered.session)
     core.node_ip = core.session.get("node_ip", "127.0.0.1")
     core.job_config = job["config"]
-    core.runtime_env = serialized_runtime_env(job)
+    core.runtime_env = _serialized_runtime_env(job)
     core.tasks.use_job(registered.job_id)
-    from miniray.ids import driver_task_id
-
     core.main_context = current.TaskContext(driver_task_id(registered.job_id), "", 0)
-    core.reactor.defer_sigint()
-    core.reactor.start_standby()
-    row = dict(registered.session)
-    row["node_id"] = registered.node_id.hex()
-    current.set_core(core)
-    watch_forks()
-    return DriverSession(core, paths, head, link, output, row)
+    return {**registered.session, "node_id": registered.node_id.hex()}
 
 
-def serialized_runtime_env(job: dict[str, Any]) -> str:
+def _serialized_runtime_env(job: dict[str, Any]) -> str:
     """The runtime environment of a job as it travels: JSON, "" for none."""
     runtime_env = job["config"].get("runtime_env")
     if not runtime_env:

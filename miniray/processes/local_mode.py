@@ -19,7 +19,7 @@ from miniray.messages import control
 from miniray.messages.startup import HeadConfig
 from miniray.processes import current, local_host, local_objects
 from miniray.processes.core_worker import CoreWorker
-from miniray.processes.driver import serialized_runtime_env, watch_forks
+from miniray.processes.driver import register, watch_forks
 from miniray.processes.driver_output import DriverOutput
 from miniray.processes.local_deadlock import WaitWatch
 from miniray.processes.local_head import LocalHead, LocalStartup
@@ -142,23 +142,9 @@ def connect_local(
     core.wait_watch = WaitWatch(cores)
     head.thread.start()
     head.ready.wait(WITHIN)
-    registered: control.DriverRegistered = core.head_client.ask(
-        lambda number: control.RegisterDriver(number, os.getpid(), job["entrypoint"], job["namespace"], job["config"])
-    )
-    core.job_id = registered.job_id
-    core.namespace = registered.namespace
-    core.session.update(registered.session)
-    core.node_ip = core.session.get("node_ip", "127.0.0.1")
-    core.job_config = job["config"]
-    core.runtime_env = serialized_runtime_env(job)
-    core.tasks.use_job(registered.job_id)
-    from miniray.ids import driver_task_id
-
-    core.main_context = current.TaskContext(driver_task_id(registered.job_id), "", 0)
+    row = register(core, job)
     core.reactor.defer_sigint()
     core.reactor.start_standby()
-    row = dict(registered.session)
-    row["node_id"] = registered.node_id.hex()
     current.set_core(core, alone=False)
     watch_forks()
     return LocalSession(core, head, output, row)
