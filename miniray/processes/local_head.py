@@ -175,7 +175,7 @@ class LocalWorkers(WorkerStarter):
         self._head = head
         self._make_worker = make_worker
         self._number = HIGHEST_PID
-        self.workers: dict[bytes, LocalWorker] = {}
+        self.workers: dict[bytes, LocalWorker] = {}  #: those whose threads run; killed ones may still be among them
         self._told = False
         self.todo: deque[Callable[[], None]] = deque()
 
@@ -186,6 +186,8 @@ class LocalWorkers(WorkerStarter):
         if plan is not None and (plan.env or plan.working_dir or plan.import_path or plan.command) and not self._told:
             self._told = True
             user_log.say(user_log.WARNING, _ENVIRONMENTS)
+        for killed in [worker for worker in self.workers.values() if worker.exit_code and worker.join(0.0)]:
+            del self.workers[killed.worker_id]
         worker_id = os.urandom(28)
         self._number += 1
         member = self.expect(worker_id, node_id, "", "")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 import miniray
+from miniray import api
 from miniray.util.queue import Queue
 from tests.processes import local_program
 from tests.waiting import wait_for
@@ -267,6 +268,16 @@ def test_a_killed_actor_is_heard_of_no_more() -> None:
         miniray.get(ref, timeout=10)
     wait_for(lambda: len(worker_threads()) < before)
     assert miniray.get(counter.add.remote()) == 2
+
+
+def test_killed_workers_are_forgotten_once_their_threads_have_ended() -> None:
+    for _ in range(10):
+        counter = Counter.remote()
+        miniray.get(counter.add.remote())
+        before = len(worker_threads())
+        miniray.kill(counter)
+        wait_for(lambda before=before: len(worker_threads()) < before)
+    assert len(api._session._head.local_workers.workers) <= len(worker_threads()) + 1
 
 
 # -- what only one process can give --------------------------------------------------------------------------------
