@@ -30,6 +30,8 @@ Call = tuple[Address, TaskPush]
 class Group(Protocol):
     """One concurrency group."""
 
+    threads: list[threading.Thread]  #: that it has started
+
     def submit(self, call: Call) -> None:
         """Run a call when there is room (called under the core worker's lock; must not block)."""
 
@@ -48,20 +50,20 @@ class ThreadGroup:
         self._size = size
         self._run = run
         self._queue: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self.threads: list[threading.Thread] = []
         self._idle = 0
 
     def submit(self, call: Call) -> None:
         """Queue a call."""
         self._queue.put(call)
-        if self._idle == 0 and len(self._threads) < self._size:
-            thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
+        if self._idle == 0 and len(self.threads) < self._size:
+            thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self.threads)}", daemon=True)
+            self.threads.append(thread)
             thread.start()
 
     def stop(self) -> None:
         """End the threads, each after the call that it runs."""
-        for _ in self._threads:
+        for _ in self.threads:
             self._queue.put(None)
 
     def _work(self) -> None:
@@ -101,8 +103,8 @@ class EventLoopGroup:
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self.loop = asyncio.new_event_loop()
         shown = "default" if name == "_default" else name
-        self._thread = threading.Thread(target=self._serve, name=f"AsyncIO Thread: {shown}", daemon=True)
-        self._thread.start()
+        self.threads = [threading.Thread(target=self._serve, name=f"AsyncIO Thread: {shown}", daemon=True)]
+        self.threads[0].start()
 
     def _serve(self) -> None:
         import asyncio

@@ -5,15 +5,17 @@ the driver for objects, calls for their turn at an actor, tasks for arguments, t
 the same at `LOOKS` looks in a row, and can never end, ends with `DeadlockError` in one of those that wait.
 
 It errs on the side of silence. Whatever may have another cause to go on counts as going on: a wait with a timeout, a
-coroutine that awaits something else than a ref, an event loop with a timer, a thread of the user's. What waits for
-resources is stuck only if nothing in the whole session goes on.
+coroutine that awaits something else than a ref, an event loop with a timer, a thread of the user's (daemons too, but
+those of debuggers and notebooks, which are there before the session). What waits for resources is stuck only if nothing
+in the whole session goes on.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from miniray.exceptions import RaySystemError
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 #: Seconds between two looks, and how many have to see the same.
 INTERVAL = 0.2
 LOOKS = 3
+#: How the names of the runtime's threads begin.
+OWN_THREADS = "miniray-"
 
 
 class DeadlockError(RaySystemError):
@@ -76,6 +80,8 @@ class WaitWatch:
         self._records: dict[int, WaitRecord] = {}
         self._anybody = threading.Event()
         self._hungry: set[Node] = set()  #: at the last look
+        #: daemons that have nothing to do with this session
+        self._strangers = weakref.WeakSet(thread for thread in threading.enumerate() if thread.daemon)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="miniray-deadlocks", daemon=True)
         self._thread.start()
@@ -149,7 +155,7 @@ class WaitWatch:
 
     def _look(self) -> None:
         records = list(self._records.values())
-        snapshot = _Snapshot(self._cores(), records)
+        snapshot = _Snapshot(self._cores(), records, self._strangers)
         waiting = snapshot.waiting
         left = stuck(waiting)
         # Short tasks may never be seen running: as long as others wait for a worker than before, there are some.
@@ -185,9 +191,12 @@ class WaitWatch:
 class _Snapshot:
     """Who waits for what, as of now. Each core worker is looked at under its lock, one after the other."""
 
-    def __init__(self, cores: list[CoreWorker], records: list[WaitRecord]) -> None:
+    def __init__(
+        self, cores: list[CoreWorker], records: list[WaitRecord], strangers: Iterable[threading.Thread]
+    ) -> None:
         self.waiting: dict[Node, Waiting] = {}
         self._cores = cores
+        self._idle: set[threading.Thread] = set(strangers)  #: threads that do nothing but what is seen of them
         self._names: dict[Node, str] = {}
         self._running: set[Node] = set()
         self._hungry: list[tuple[Node, dict[str, int]]] = []  #: who waits for resources
@@ -223,6 +232,8 @@ class _Snapshot:
             return
         self._actors.append(actor.class_name)
         self._running.update(actor.contexts)
+        for group in actor._groups.values():
+            self._idle.update(group.threads)
         if running is not None:
             for _, push in executor.queue:
                 need = Need(f"its turn, which {_label(running)} has", (running.task_id,))
@@ -324,7 +335,8 @@ class _Snapshot:
 
     def _feed_the_hungry(self) -> None:
         everybody: set[Node] = set(self._running)
-        everybody.update(("thread", thread.ident) for thread in threading.enumerate() if _may_be_the_users(thread))
+        threads = (thread for thread in threading.enumerate() if thread not in self._idle)
+        everybody.update(("thread", thread.ident) for thread in threads if not thread.name.startswith(OWN_THREADS))
         everybody.update(node for node in self.waiting)
         for node, resources in self._hungry:
             if node in self._running:
@@ -341,7 +353,3 @@ def _label(push: TaskPush) -> str:
     """A task or call in words; calls of several actors of one class are told apart."""
     of_actor = "" if push.kind == NORMAL_TASK else f" of the actor {push.task_id[8:24].hex()[:8]}"
     return f"{push.name}(){of_actor}"
-
-
-def _may_be_the_users(thread: threading.Thread) -> bool:
-    return thread is threading.main_thread() or not thread.daemon

@@ -156,6 +156,26 @@ def test_a_coroutine_that_another_wakes_is_no_deadlock() -> None:
     timer.join()
 
 
+def test_what_a_thread_of_ones_own_may_give_back_is_no_deadlock() -> None:
+    @miniray.remote(num_cpus=2)
+    class Holds:
+        def ready(self) -> bool:
+            return True
+
+    first = Holds.remote()
+    assert miniray.get(first.ready.remote())
+    second = Holds.remote()
+
+    def give_back() -> None:
+        time.sleep(LONG)
+        miniray.kill(first)
+
+    thread = threading.Thread(target=give_back, daemon=True)
+    thread.start()
+    assert miniray.get(second.ready.remote())
+    thread.join()
+
+
 def test_waiting_for_the_first_of_two_is_no_deadlock() -> None:
     @miniray.remote
     class Alone:
