@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from miniray.messages import tasks
 from miniray.messages.objects import Location, Payload
 from miniray.messages.tasks import RefArgument
+from miniray.processes.ref_pickling import HeldEntries
 from miniray.refs import ObjectRef
 from miniray.state_machines.actor_submission import ActorCall
 from miniray.state_machines.reference_counter import ObjectEntry
@@ -74,14 +75,24 @@ class CallArguments:
     def encode(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
     ) -> tuple[Payload | None, list[ObjectEntry] | None]:
-        """Serialize (args, kwargs); on failure name the argument that cannot be."""
+        """Serialize (args, kwargs); on failure name the argument that cannot be.
+
+        Returns what is written, and the entries that the call has to `pin`: of the refs inside; and, when it is large,
+        of the object that it is then, whose memory ends with the call.
+        """
         try:
             serialized = serialize((args, kwargs))
         except TypeError:
             for value in (*args, *kwargs.values()):
                 serialize(value, what=lambda value=value: f"the argument {value!r} for a task or actor {what}")  # type: ignore[misc]
             raise
-        return self._core.objects.to_payload(serialized)
+        objects = self._core.objects
+        payload, inner = objects.to_payload(serialized)
+        if payload.location is not None:
+            ref = objects.own(payload, None)
+            ref._entry.shared = True
+            inner = HeldEntries([ref, *serialized.contained])
+        return payload, inner
 
     # -- keeping, and waiting for values ---------------------------------------------------------------------------
 

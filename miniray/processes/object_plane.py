@@ -27,6 +27,7 @@ from miniray.processes.object_messages import ObjectMessages
 from miniray.processes.object_recovery import CopyGone, ObjectRecovery
 from miniray.processes.object_waiting import ObjectWaiting
 from miniray.processes.ref_pickling import (
+    HeldEntries,
     not_allowed_out_of_band,
     out_of_band_allowed,
     rebuild_out_of_band,
@@ -45,19 +46,6 @@ if TYPE_CHECKING:
 INLINE_LIMIT = 100 * 1024
 
 _new_ref = ObjectRef.__new__
-
-
-class HeldEntries(list[ObjectEntry]):
-    """The entries of the refs inside a value. It holds those refs, until somebody has counted the entries.
-
-    A `__reduce__` may make a ref that nobody else holds, and that would be gone when the pickling is.
-    """
-
-    __slots__ = ("refs",)
-
-    def __init__(self, refs: list[ObjectRef[Any]]) -> None:
-        super().__init__([ref._entry for ref in refs])
-        self.refs = refs
 
 
 class ObjectPlane:
@@ -235,7 +223,14 @@ class ObjectPlane:
             OutOfDiskError: there is no room, neither in memory nor on disk.
         """
         serialized = serialize(value, what=lambda: f"the put value {value!r}")
-        payload, inner = self.to_payload(serialized)
+        ref = self.own(*self.to_payload(serialized))
+        reactor = self._core.reactor
+        if reactor.interrupt_pending:
+            reactor._raise_interrupt()
+        return ref
+
+    def own(self, payload: Payload, inner: list[ObjectEntry] | None) -> ObjectRef[Any]:
+        """A ref to a new object of this process with this value, which contains refs to `inner`."""
         core = self._core
         context = current.task_context.get() or core.main_context
         object_id = context.task_id + next(context.put_numbers).to_bytes(4, "little")
@@ -248,10 +243,7 @@ class ObjectPlane:
                 entry.site = ref_sites.made_by("put object")
             if inner:
                 self.counter.contain_local(entry, list(inner))
-            ref = self.make_ref(entry)
-        if core.reactor.interrupt_pending:
-            core.reactor._raise_interrupt()
-        return ref
+            return self.make_ref(entry)
 
     def to_payload(self, serialized: SerializedObject, owned: bool = True) -> tuple[Payload, list[ObjectEntry] | None]:
         """Inline bytes or a place in shared memory; and the entries of the refs inside. Call it outside the lock.

@@ -13,6 +13,7 @@ from miniray import exceptions
 from miniray.messages.objects import Address
 from miniray.processes import current
 from miniray.refs import ObjectRef
+from miniray.state_machines.reference_counter import ObjectEntry
 from miniray.system import pickler
 
 # Ray's texts; the first sentence is miniray's.
@@ -23,6 +24,19 @@ _UNKNOWN = (
     "passed as a task argument because Ray does not know which task created them. If this was not how your object ID "
     "was generated, please file an issue at https://github.com/ray-project/ray/issues/"
 )
+
+
+class HeldEntries(list[ObjectEntry]):
+    """The entries of the refs inside a value. It holds those refs, until somebody has counted the entries.
+
+    A `__reduce__` may make a ref that nobody else holds, and that would be gone when the pickling is.
+    """
+
+    __slots__ = ("refs",)
+
+    def __init__(self, refs: list[ObjectRef[Any]]) -> None:
+        super().__init__([ref._entry for ref in refs])
+        self.refs = refs
 
 
 def out_of_band_allowed() -> bool:

@@ -107,6 +107,37 @@ def test_memory_is_free_again_when_refs_and_views_are_gone(session):
         wait_for(empty, 10, lambda: f"{in_use()} bytes of {store_files()}")
 
 
+def test_the_memory_of_large_arguments_goes_with_the_call(session):
+    def empty():
+        gc.collect()
+        return in_use() < 32 * MEGABYTE
+
+    @miniray.remote(num_cpus=0)
+    class Keeper:
+        def __init__(self, array, refs=()):
+            self.array, self.refs = array, refs
+
+        def swap(self, array, refs=()):
+            self.__init__(array, refs)
+            return float(array[0])
+
+        def sums(self):
+            return float(self.array.sum()), [float(value.sum()) for value in miniray.get(list(self.refs))]
+
+    array = np.ones(20 * MEGABYTE, np.uint8)
+    keeper = Keeper.remote(np.zeros(40 * MEGABYTE, np.uint8))
+    for _ in range(5):
+        assert miniray.get(facts.remote(array))[0] == 20e6
+        miniray.get(keeper.swap.remote(np.zeros(40 * MEGABYTE, np.uint8)))
+    # What is kept of them stays: the memory, for as long as it is viewed, and the refs inside.
+    miniray.get(keeper.swap.remote(array, [miniray.put(np.full(MEGABYTE, 2, np.uint8))]))
+    for _ in range(5):
+        assert miniray.get(facts.remote(np.zeros(20 * MEGABYTE, np.uint8)))[0] == 0
+    assert miniray.get(keeper.sums.remote()) == (20e6, [2e6])
+    assert miniray.get(keeper.swap.remote(np.zeros(1, np.uint8))) == 0
+    wait_for(empty, 10, lambda: f"{in_use()} bytes of {store_files()}")
+
+
 def test_an_array_outlives_its_ref_and_is_never_overwritten(session):
     arrays = [miniray.get(miniray.put(np.full(5 * MEGABYTE, value, np.uint8))) for value in range(8)]
     arrays += [miniray.get(make.remote(5 * MEGABYTE, value)) for value in range(8, 12)]
