@@ -71,11 +71,12 @@ class Durable:
 
         head, tables = self._head, self._head.gcs.tables
         directory = storage_of(head.config.session_dir, head.config.storage)
-        self.log = DurableLog(directory, tables.sequence, head.wake)
-        self.feed.persisted = tables.sequence
-        if stored is None and tables.sequence:
+        if stored is None:
             for table, namespace, key, value in tables.rows():
                 self._records.append(Record(tables.sequence, table, namespace, key, value, is_change=False))
+        # What was just noted is not written yet: who waits for that is not answered before.
+        self.log = DurableLog(directory, 0 if self._records else tables.sequence, head.wake)
+        self.feed.persisted = tables.sequence
 
     def note(self, effect: Persist, sender: bytes = b"", request_id: int = 0, answer: Any = None) -> None:
         """A row was written."""
@@ -118,7 +119,7 @@ class Durable:
             self._persisted(log.written)
         while self._read:
             self._carry_out(self.feed.was_read(*self._read.popleft(), self._head.now))
-        if self._records:
+        if self._records or self._sync:
             log.append(self._records, self._sync)
             self._unpersisted += self._records
             self._records, self._sync = [], False
@@ -128,8 +129,8 @@ class Durable:
             self._head.answer(done.sender, done.message.request_id, done.message)
         if log.trouble != self._trouble:
             self._say(log.trouble)
-        if self._trouble:
-            self._fail_unanswered()
+        if log.journal_trouble:
+            self._fail_unanswered(log.journal_trouble)
 
     def _persisted(self, through: int) -> None:
         changes = []
@@ -147,11 +148,11 @@ class Durable:
         for job_id in self._head.gcs.jobs:
             self._head.gcs.warn_job(job_id, text)
 
-    def _fail_unanswered(self) -> None:
+    def _fail_unanswered(self, trouble: str) -> None:
         """Whoever waits for the disk hears that it fails. The write itself was done and published."""
         while self._unanswered:
             failed = self._unanswered.popleft()
-            text = f"This was written and published, but it is not durable: {self._trouble}."
+            text = f"This was written and published, but it is not durable: {trouble}."
             reply = control.Reply(failed.message.request_id, text, "RaySystemError")
             self._head.post(failed.sender, reply)
 

@@ -31,6 +31,7 @@ class JournalFile:
         self.path = os.path.join(directory, f"{_PREFIX}{number:08}")
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._encode = msgspec.msgpack.Encoder().encode
+        self._is_entered = False  #: its name is on the disk, too
         self.size = 0
 
     def append(self, records: list[Record], sync: bool) -> None:
@@ -54,6 +55,9 @@ class JournalFile:
                 written += os.write(self._fd, frames[written:])
             if sync:
                 os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+                if not self._is_entered:
+                    sync_file(os.path.dirname(self.path))
+                    self._is_entered = True
         except OSError:
             os.ftruncate(self._fd, self.size)
             os.lseek(self._fd, self.size, os.SEEK_SET)
@@ -63,6 +67,22 @@ class JournalFile:
     def close(self) -> None:
         """Close the file; it stays."""
         os.close(self._fd)
+
+
+def sync_file(path: str) -> None:
+    """Return only after a file, or the names in a directory, are on the disk.
+
+    Raises:
+        OSError: they could not be written.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # somebody has removed it
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def journal_files(directory: str) -> list[tuple[int, str]]:

@@ -36,7 +36,7 @@ class RowDatabase:
             os.path.join(directory, "tables.sqlite"), isolation_level=None, check_same_thread=False
         )
         self._connection.execute("PRAGMA journal_mode=WAL")
-        # The journal is what survives a kill; the database may lose its last batches when the machine goes down.
+        # What was added last is on the disk after `sync` only. Until then the journal has it, too.
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.executescript(_SCHEMA)
         found = self._connection.execute("SELECT value FROM meta WHERE name='sequence'").fetchone()
@@ -99,6 +99,16 @@ class RowDatabase:
                 run.execute("ROLLBACK")
             raise
         self.sequence = last
+
+    def sync(self) -> None:
+        """Return only after all that was added is on the disk.
+
+        Raises:
+            sqlite3.Error: it could not be written, or somebody else uses the database.
+        """
+        busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("somebody else reads the database")
 
     def rows(self) -> Iterable[tuple[int, bytes, bytes, bytes]]:
         """All rows, in the order of their first write."""

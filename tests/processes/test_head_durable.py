@@ -1,12 +1,18 @@
 """Change feeds of a real head, and answers that wait for the journal."""
 
+import threading
+from types import SimpleNamespace
+
 import pytest
 
 import miniray
 from miniray.experimental import internal_kv as kv
 from miniray.messages import control
 from miniray.processes import current
+from miniray.processes.head_durable import Durable
 from miniray.state_machines.table_prefix import TablePrefix
+from miniray.state_machines.table_store import TableStore
+from miniray.system import journal
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(60)
@@ -76,6 +82,12 @@ def test_a_write_can_wait_for_the_disk(core):
 
 def list_of(message):
     return [getattr(message, name) for name in message.__struct_fields__]
+
+
+def test_a_write_that_changes_nothing_can_wait_for_the_disk_too(core):
+    kv._internal_kv_put(b"there", b"1")
+    put = control.TablePut(0, KV, b"there", b"2", overwrite=False, sync=True)
+    assert core.head_client.request(lambda number: control.TablePut(number, *list_of(put)[1:])) is False
 
 
 def test_settings_that_mean_nothing_are_refused(core):
@@ -154,3 +166,32 @@ def test_heartbeats_and_overflows_are_events(core):
 def kinds(heard, kind, least):
     wait_for(lambda: len([event for event in heard if event["kind"] == kind]) >= least)
     return [event for event in heard if event["kind"] == kind]
+
+
+def test_the_first_write_that_waits_for_the_disk_is_answered_after_it_was_written(tmp_path, monkeypatch):
+    tables = TableStore()
+    tables.put(KV, b"row", b"")
+    answered, go_on = [], threading.Event()
+    head = SimpleNamespace(
+        config=SimpleNamespace(session_dir=str(tmp_path), storage=""),
+        gcs=SimpleNamespace(tables=tables, jobs={}),
+        now=0.0,
+        wake=lambda: None,
+        answer=lambda *answer: answered.append(answer),
+    )
+    append = journal.JournalFile.append
+
+    def slow(file, records, sync):
+        assert go_on.wait(20)
+        append(file, records, sync)
+
+    monkeypatch.setattr(journal.JournalFile, "append", slow)
+    durable = Durable(head)
+    durable.reply(b"me", 1, True, sync=True)
+    for _ in range(2):
+        durable.turn()
+    assert answered == []
+    go_on.set()
+    wait_for(lambda: durable.turn() or answered)
+    assert durable.log.synced == tables.sequence
+    durable.close(feed=False)
