@@ -73,6 +73,9 @@ class ConsumerGroup(Generic[Item]):
             self._owner_of.pop(event.key, None)
         for event in events:
             self._assign(event)
+        if events:  # they are older than some of what waits there
+            for member_left in self.members.values():
+                member_left.waiting = OrderedDict(sorted(member_left.waiting.items()))
 
     def offer(self, sequence: int, key: object, item: Item) -> str | None:
         """An event of the stream; who gets it. None: nobody is there yet, it waits."""

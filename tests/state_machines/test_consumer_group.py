@@ -37,6 +37,20 @@ def test_what_a_member_had_not_acknowledged_goes_to_another_one():
     assert numbers(group.take("b", 10)) == [2, 3, 4]
 
 
+def test_what_is_left_behind_comes_before_what_is_newer():
+    group = ConsumerGroup()
+    group.join("b")
+    group.offer(1, "x", None)
+    group.join("a")
+    for number in range(2, 6):
+        group.offer(number, f"k{number}", None)
+    group.leave("b")
+    assert group.acknowledged() == 0
+    assert numbers(group.take("a", 2)) == [1, 2]
+    group.acknowledge("a", 1)
+    assert group.acknowledged() == 1
+
+
 def test_the_oldest_that_waits_is_dropped_and_counted():
     group = ConsumerGroup(limit=2)
     for number in range(1, 5):
