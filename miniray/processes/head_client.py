@@ -162,7 +162,8 @@ class HeadClient:
         messages: list[Message] = [
             control.Subscribe(channel, key, True) for channel, key in dict.fromkeys(self._subscriptions)
         ]
-        messages += [watch.again() for watch in self.watches.values()]
+        for watch in self.watches.values():
+            messages += watch.again()
         messages += [waiter.message for waiter in self._requests.values() if waiter.message is not None]
         return messages
 

@@ -56,7 +56,7 @@ class Durable:
         self._sync = False
         self._unpersisted: deque[Record] = deque()  #: noted, and not in the journal as far as is known
         self._unanswered: deque[Unanswered] = deque()
-        self._read: deque[tuple[bytes, str, list[Change], int]] = deque()
+        self._read: deque[tuple[bytes, str, int, list[Change], int]] = deque()
         self._trouble = ""
         self._looking = False
 
@@ -137,9 +137,9 @@ class Durable:
         waiting = self._unpersisted
         while waiting and waiting[0].sequence <= through:
             record = waiting.popleft()
-            if record.is_change and record.namespace != CURSORS:
+            if record.is_change:
                 changes.append(Change(record.sequence, record.table, record.namespace, record.key, record.value))
-        self._carry_out(self.feed.was_persisted(changes, through, self._head.now))
+        self._carry_out(self.feed.was_persisted(_told(changes), through, self._head.now))
 
     def _say(self, trouble: str) -> None:
         self._trouble = trouble
@@ -169,10 +169,11 @@ class Durable:
         head = self._head
         if self.log is None:
             self.open()
-        since = message.since
-        if since is None and message.durable:
-            cursor = head.gcs.tables.get(TablePrefix.KV, message.consumer.encode(), namespace=CURSORS)
-            since = int(cursor) if cursor is not None else None
+        since, cursor = message.since, None
+        if message.durable:
+            kept = head.gcs.tables.get(TablePrefix.KV, message.consumer.encode(), namespace=CURSORS)
+            cursor = int(kept) if kept is not None else None
+            since = cursor if since is None else since
         try:
             began, effects = self.feed.watch(
                 sender,
@@ -186,13 +187,16 @@ class Durable:
                 policy=message.policy,
                 every=message.every,
                 durable=message.durable,
+                cursor=cursor,
             )
         except ValueError as error:
             head.reply(sender, message.request_id, str(error), "ValueError")
             return
-        head.reply(sender, message.request_id, began)
         if message.durable and since is None:
             self._keep_cursor(message.consumer, began)
+            self.reply(sender, message.request_id, began)
+        else:
+            head.reply(sender, message.request_id, began)
         self._carry_out(effects)
         if not self._looking:
             self._looking = True
@@ -231,6 +235,11 @@ class Durable:
 
     def _reader(self, effect: change_feed.Read) -> Any:
         def read(changes: list[Change], through: int) -> None:  # in the journal's thread
-            self._read.append((effect.watcher, effect.consumer, changes, through))
+            self._read.append((effect.watcher, effect.consumer, effect.after, _told(changes), through))
 
         return read
+
+
+def _told(changes: list[Change]) -> list[Change]:
+    """The changes that watchers hear of: not those of their own cursors."""
+    return [change for change in changes if change.namespace != CURSORS]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from miniray import exceptions
 from miniray.messages import control
 from miniray.messages.durable import Change
+from miniray.messages.envelope import Message
 from miniray.processes.reactor import Waiter
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class TableWatch:
         self._settings = (table, prefix, namespace, limit, policy, every, durable)
         self._batches: deque[list[Change]] = deque()
         self._received = 0
-        self._unhandled = False
+        self._handled = 0
         self._waiter: Waiter | None = None
         core.head_client.watches[self.consumer] = self
         try:
@@ -68,9 +69,12 @@ class TableWatch:
         table, prefix, namespace, limit, policy, every, durable = self._settings
         return control.WatchTable(number, self.consumer, table, since, prefix, namespace, limit, policy, every, durable)
 
-    def again(self) -> control.WatchTable:
-        """What a new head has to be told (under the lock)."""
-        return self._message(0, self._received)
+    def again(self) -> list[Message]:
+        """What a new head has to be told (under the lock): how far it is, of which the last news may be lost."""
+        messages: list[Message] = [self._message(0, self._received)]
+        if self._handled:
+            messages.append(control.ChangesHandled(self.consumer, self._handled))
+        return messages
 
     def on_changes(self, message: control.TableChanges) -> None:
         """Changes came (under the lock)."""
@@ -111,6 +115,7 @@ class TableWatch:
         """All changes up to this number (None: all that were taken) are dealt with; the next ones may follow."""
         handled = self.position if sequence is None else sequence
         with self._core.lock:
+            self._handled = handled
             self._core.post(self._core.head, control.ChangesHandled(self.consumer, handled), True)
 
     def lost_head(self) -> None:

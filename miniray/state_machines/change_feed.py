@@ -27,7 +27,7 @@ class Moved(Struct):
 
 
 class Read(Struct):
-    """Read the changes of this table after that number, and tell `was_read`."""
+    """Read the changes of this table after that number, and tell `was_read` so."""
 
     watcher: bytes
     consumer: str
@@ -57,7 +57,8 @@ class Watch(Struct, eq=False):
     prefix: bytes
     durable: bool
     subscription: Subscription[Change]
-    reading: bool = False
+    cursor: int  #: of a durable one, as the caller keeps it
+    reading: int | None = None  #: after which change the log is being read
 
     def wants(self, change: Change) -> bool:
         return (
@@ -88,8 +89,9 @@ class ChangeFeed:
         policy: str = subscriptions.SPILL,
         every: int = 10,
         durable: bool = False,
+        cursor: int | None = None,
     ) -> tuple[int, list[Effect]]:
-        """A consumer begins. The number after which its changes come.
+        """A consumer begins. The number after which its changes come. `cursor`: what is kept of a durable one.
 
         Raises:
             ValueError: it asks for what does not exist.
@@ -106,7 +108,8 @@ class ChangeFeed:
             newest=self.persisted,
             since=since,
         )
-        watch = Watch(watcher, consumer, table, namespace, prefix, durable, subscription)
+        kept = min(cursor or 0, subscription.acknowledged)
+        watch = Watch(watcher, consumer, table, namespace, prefix, durable, subscription, kept)
         self.watches[watcher, consumer] = watch
         return subscription.acknowledged, self._go_on(watch, now)
 
@@ -130,12 +133,14 @@ class ChangeFeed:
             effects += self._go_on(watch, now)
         return effects
 
-    def was_read(self, watcher: bytes, consumer: str, changes: list[Change], through: int, now: float) -> list[Effect]:
-        """The answer to `Read`."""
+    def was_read(
+        self, watcher: bytes, consumer: str, after: int, changes: list[Change], through: int, now: float
+    ) -> list[Effect]:
+        """The answer to `Read`. One that a former self of this consumer has asked for is passed over."""
         watch = self.watches.get((watcher, consumer))
-        if watch is None or not watch.reading:
+        if watch is None or watch.reading != after:
             return []
-        watch.reading = False
+        watch.reading = None
         wanted = [(change.sequence, change.key, change) for change in changes if watch.wants(change)]
         watch.subscription.from_log(wanted, through, now)
         return self._go_on(watch, now)
@@ -145,11 +150,13 @@ class ChangeFeed:
         watch = self.watches.get((watcher, consumer))
         if watch is None:
             return []
-        before = watch.subscription.acknowledged
         watch.subscription.acknowledge(sequence)
         effects: list[Effect] = []
-        if watch.durable and watch.subscription.acknowledged > before:
-            effects.append(Moved(consumer, watch.subscription.acknowledged))
+        # What it got from an earlier head is not in flight here.
+        done = min(sequence, watch.subscription.acknowledged)
+        if watch.durable and done > watch.cursor:
+            watch.cursor = done
+            effects.append(Moved(consumer, done))
         return effects + self._go_on(watch, now)
 
     def look(self, now: float) -> list[Effect]:
@@ -166,7 +173,7 @@ class ChangeFeed:
         if batch:
             effects.append(Send(watch.watcher, watch.consumer, batch, mine.dropped))
         after = mine.wanted_from_log()
-        if after is not None and not watch.reading and (after < self.persisted or mine.queue):
-            watch.reading = True
+        if after is not None and watch.reading is None and (after < self.persisted or mine.queue):
+            watch.reading = after
             effects.append(Read(watch.watcher, watch.consumer, after, watch.table))
         return effects

@@ -75,6 +75,23 @@ def test_a_durable_consumer_goes_on_where_it_was(core):
     again.close()
 
 
+def test_nobody_is_told_of_the_cursors_of_others(core):
+    kv._internal_kv_put(b"c0", b"")
+    mine = core.head_client.watch(KV, consumer="other", durable=True, prefix=b"c")
+    began = mine.position
+    kv._internal_kv_put(b"c1", b"")
+    take(mine, 1)
+    mine.close()
+    kv._internal_kv_put(b"c2", b"")
+    later = core.head_client.watch(KV, since=began - 1)
+    keys = []
+    while b"c2" not in keys:
+        keys += [change.key for change in later.take(20)]
+        later.done()
+    assert b"c1" in keys and b"other" not in keys
+    later.close()
+
+
 def test_a_write_can_wait_for_the_disk(core):
     put = control.TablePut(0, KV, b"sync", b"1", sync=True)
     assert core.head_client.request(lambda number: control.TablePut(number, *list_of(put)[1:])) is True

@@ -59,8 +59,29 @@ def test_who_begins_in_the_past_reads_the_log_first():
     began, effects = feed.watch(b"w", "c", KV, 0.0, since=2)
     assert (began, effects) == (2, [Read(b"w", "c", 2, KV)])
     assert feed.was_persisted([change(6)], 6, 0.0) == []
-    assert sent(feed.was_read(b"w", "c", [change(4)], 5, 0.0)) == [4, 6]
-    assert feed.was_read(b"w", "c", [], 6, 0.0) == []  # an answer that nobody asked for
+    assert sent(feed.was_read(b"w", "c", 2, [change(4)], 5, 0.0)) == [4, 6]
+    assert feed.was_read(b"w", "c", 2, [], 6, 0.0) == []  # an answer that nobody asked for
+
+
+def test_what_a_former_self_had_asked_of_the_log_leaves_no_gap():
+    feed = ChangeFeed()
+    feed.persisted = 9
+    feed.watch(b"w", "c", KV, 0.0, since=6)
+    feed.stop(b"w", "c")
+    feed.watch(b"w", "c", KV, 0.0, since=2)
+    assert feed.was_read(b"w", "c", 6, [change(7), change(8), change(9)], 9, 0.0) == []
+    assert sent(feed.was_read(b"w", "c", 2, [change(number) for number in range(3, 10)], 9, 0.0)) == [*range(3, 10)]
+
+
+def test_what_was_handled_before_a_new_head_came_moves_the_cursor_there():
+    feed = ChangeFeed()
+    feed.persisted = 9
+    feed.watch(b"w", "c", KV, 0.0, durable=True, since=8, cursor=5)
+    assert feed.handled(b"w", "c", 5, 0.0) == []
+    assert feed.handled(b"w", "c", 7, 0.0) == [Moved("c", 7)]
+    feed.watch(b"w", "c", KV, 0.0, durable=True, since=2, cursor=7)  # it wants to see again what it had
+    feed.was_read(b"w", "c", 2, [change(3)], 9, 0.0)
+    assert feed.handled(b"w", "c", 3, 0.0) == [Moved("c", 3)]
 
 
 class HeadsAndWatchers(RuleBasedStateMachine):
@@ -107,7 +128,7 @@ class HeadsAndWatchers(RuleBasedStateMachine):
         request = self.reads.pop(0)
         found = self.journal[request.after : request.after + most]
         through = found[-1].sequence if len(found) == most else len(self.journal)
-        self.carry_out(self.feed.was_read(request.watcher, request.consumer, found, through, 0.0))
+        self.carry_out(self.feed.was_read(request.watcher, request.consumer, request.after, found, through, 0.0))
 
     @precondition(lambda self: getattr(self, "on_wire", None))
     @rule(data=st.data())
@@ -145,7 +166,8 @@ class HeadsAndWatchers(RuleBasedStateMachine):
     def read_all(self):
         request = self.reads.pop(0)
         found = self.journal[request.after :]
-        self.carry_out(self.feed.was_read(request.watcher, request.consumer, found, len(self.journal), 0.0))
+        through = len(self.journal)
+        self.carry_out(self.feed.was_read(request.watcher, request.consumer, request.after, found, through, 0.0))
 
 
 HeadsAndWatchers.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
