@@ -7,7 +7,8 @@ workers are told by their driver's job.
 How it works. ``sys.meta_path`` is asked for ``ray.x``; the loader imports ``miniray.x`` and hands that module over. The
 import system then writes the alias's spec into the module; it is put back at once. Subprocesses get two environment
 variables: ``MINIRAY_AS_RAY``, and a ``PYTHONPATH`` that begins with the folder ``compat/shim``, whose package ``ray``
-does nothing but install this finder.
+does nothing but install this finder. The folder is in this process's own ``sys.path``, too: `multiprocessing` gives
+that to the processes that it spawns, in place of theirs.
 """
 
 from __future__ import annotations
@@ -106,13 +107,17 @@ def is_installed() -> bool:
 def install() -> None:
     """Let ``import ray`` give miniray from now on, here and in the processes that this one starts.
 
-    ``sys.modules["ray"] = None`` stays: a program that plays without Ray finds none.
+    ``sys.modules["ray"] = None`` stays: a program that plays without Ray finds none. Once more: its finder comes before
+    all others again.
 
     Raises:
         RuntimeError: the real Ray has been imported.
     """
     global _finder
     if _finder is not None:
+        # Another finder (pytest's) may have come before it since then. That would load miniray's files a second time,
+        # as modules of their own.
+        sys.meta_path[:] = [_finder, *(finder for finder in sys.meta_path if finder is not _finder)]
         return
     check_no_real_ray()
     package = sys.modules[_PACKAGE]
@@ -130,6 +135,9 @@ def install() -> None:
     entries = path.split(os.pathsep) if path else []
     if _SHIM not in entries:
         os.environ["PYTHONPATH"] = os.pathsep.join([_SHIM, *entries])
+    _saved["on_path"] = _SHIM in sys.path
+    if not _saved["on_path"]:
+        sys.path.insert(1, _SHIM)  # after the program's own folder, as ``PYTHONPATH`` has it
 
 
 def uninstall() -> None:
@@ -143,6 +151,8 @@ def uninstall() -> None:
     for name, module in list(sys.modules.items()):
         if (name == NAME or name.startswith(NAME + ".")) and module is not None:
             del sys.modules[name]
+    if not _saved["on_path"] and _SHIM in sys.path:
+        sys.path.remove(_SHIM)
     sys.modules[_PACKAGE].__version__ = _saved["version"]  # type: ignore[attr-defined]
     for variable, value in (("PYTHONPATH", _saved["path"]), (VARIABLE, _saved["variable"])):
         if value is None:

@@ -60,10 +60,12 @@ def _install(given: Any) -> bool:
     if getattr(given, "miniray_local", False):
         os.environ["MINIRAY_LOCAL_MODE"] = "1"
     extensions = getattr(given, "miniray_extensions", False)
-    if not (getattr(given, "miniray", False) or extensions):
-        return False
     from miniray import compat
 
+    if not (getattr(given, "miniray", False) or extensions):
+        if compat.is_installed():
+            compat.install()  # before the finder that pytest has put into ``sys.meta_path`` meanwhile
+        return False
     try:
         compat.install(strict=False if extensions else None)
     except RuntimeError as error:

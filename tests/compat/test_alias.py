@@ -57,7 +57,7 @@ def test_both_names_are_one_module(alias):
 
 
 def test_after_uninstall_the_name_is_free_again():
-    before = dict(os.environ), miniray.__version__
+    before = dict(os.environ), miniray.__version__, [*sys.path], [*sys.meta_path]
     compat.install()
     compat.install()
     import ray  # noqa: F401
@@ -67,7 +67,7 @@ def test_after_uninstall_the_name_is_free_again():
     compat.uninstall()
     assert not compat.is_installed()
     assert "ray" not in sys.modules
-    assert (dict(os.environ), miniray.__version__) == before
+    assert (dict(os.environ), miniray.__version__, sys.path, sys.meta_path) == before
 
 
 @pytest.mark.parametrize("name", ["data", "tune", "serve", "train", "rllib", "util.collective"])
@@ -198,6 +198,20 @@ def test_workers_and_subprocesses_have_the_alias_and_pickles_name_miniray():
     """)
     said = "(True, True, 'True', 'miniray.util.queue', '2.60.0')"
     assert out.splitlines() == [said, said, said, "True", "True"]
+
+
+def test_a_process_that_multiprocessing_spawns_has_the_alias(tmp_path):
+    # It gets the path of its parent, and imports the module of the function before anything else.
+    (tmp_path / "app_of_its_own.py").write_text("import ray\ndef tell():\n    print(ray.__name__, flush=True)\n")
+    text = """
+    import miniray.compat
+    miniray.compat.install()
+    import app_of_its_own, multiprocessing
+    process = multiprocessing.get_context("spawn").Process(target=app_of_its_own.tell)
+    process.start()
+    process.join()
+    """
+    assert program(text, PYTHONPATH=f"{PARENT}:{tmp_path}") == "miniray\n"
 
 
 def test_an_uncaught_error_is_printed_with_rays_name_and_keeps_its_own():

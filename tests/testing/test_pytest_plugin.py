@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import miniray
+import miniray.compat
 
 PARENT = str(Path(miniray.__file__).parents[1])
 #: Where miniray is installed, its entry point loads the plugin.
@@ -22,6 +23,7 @@ def project(tmp_path):
 
     class Project:
         path = tmp_path
+        program = ("-m", "pytest")
 
         def write(self, **files):
             for name, text in files.items():
@@ -30,7 +32,7 @@ def project(tmp_path):
         def pytest(self, *arguments, expect=0, **environment):
             plugin = [] if LOADED else ["-p", "miniray.testing.pytest_plugin"]
             done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, *arguments],
+                [sys.executable, *self.program, "-q", "-p", "no:cacheprovider", *plugin, *arguments],
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
@@ -103,6 +105,25 @@ def test_strict_as_ray_is(miniray_session):
     )
     assert "4 passed" in project.pytest("--miniray")
     assert "No module named 'ray'" in project.pytest(expect=4)
+
+
+def test_a_run_that_begins_under_the_alias_has_each_module_once(project):
+    # As in a file of tests that imports ray and ends with pytest.main(): pytest's own finder is put before the alias,
+    # and it takes all files that are named test_*.py.
+    project.write(
+        main="import sys, ray, pytest\nsys.exit(pytest.main(sys.argv[1:]))\n",
+        test_once="""\
+import miniray._private.test_utils as one
+import ray._private.test_utils as other
+
+
+def test_it():
+    assert one is other
+""",
+    )
+    project.program = [str(project.path / "main.py")]
+    path = os.pathsep.join([miniray.compat.shim_folder(), PARENT])
+    assert "1 passed" in project.pytest(MINIRAY_AS_RAY="1", PYTHONPATH=path)
 
 
 def test_extensions_and_other_options_of_the_sessions(project):
