@@ -34,7 +34,9 @@ def run(given: argparse.Namespace) -> int:
     option = [given.option] if given.option else []
     if not option and given.program[0] != "-" and not os.path.exists(given.program[0]):
         raise FileNotFoundError(f"there is no file {given.program[0]!r}")
-    argv = [sys.executable, *interpreter_flags(), *option, *given.program]
+    # With -E the program would not see the variables that make miniray its Ray.
+    flags = [flag for flag in interpreter_flags() if flag != "-E"]
+    argv = [sys.executable, *flags, *option, *given.program]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, argv, {**os.environ, **environment(given.extensions)})
