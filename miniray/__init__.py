@@ -39,6 +39,7 @@ from miniray.ids import (
     WorkerID,
 )
 from miniray.ids import ClusterID as ClusterID
+from miniray.options import means_yes as _means_yes
 from miniray.refs import ObjectRef
 from miniray.runtime_context import get_runtime_context
 from miniray.version import __version__
@@ -157,7 +158,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-if _environ.get("MINIRAY_AS_RAY", "0") not in ("", "0"):
+if _means_yes(_environ.get("MINIRAY_AS_RAY", "0")):
     from miniray.system import import_alias as _import_alias
 
     _import_alias.install()

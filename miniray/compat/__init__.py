@@ -20,7 +20,8 @@ from miniray.system import import_alias
 
 __all__ = ["install", "is_installed", "shim_folder", "uninstall"]
 
-_saved_strict: bool | None = None
+#: Before `install`: strict mode, and the variable ``MINIRAY_STRICT``.
+_saved: tuple[bool, str | None] | None = None
 
 
 def install(strict: bool | None = None) -> None:
@@ -35,13 +36,14 @@ def install(strict: bool | None = None) -> None:
     Raises:
         RuntimeError: the real Ray has been imported; the two are never mixed.
     """
-    global _saved_strict
-    import_alias.install()
-    if _saved_strict is None:
-        _saved_strict = options.strict_mode()
+    global _saved
     given = os.environ.get("MINIRAY_STRICT")
+    before = options.strict_mode(), given  # of the variables as they are before the alias sets its own
+    import_alias.install()
+    if _saved is None:
+        _saved = before
     if strict is None:
-        options.set_strict_mode(True if given is None else options.means_yes(given))
+        options.set_strict_mode(options.means_yes(given or "1"))
     else:
         options.set_strict_mode(strict)
         os.environ["MINIRAY_STRICT"] = "1" if strict else "0"
@@ -49,11 +51,15 @@ def install(strict: bool | None = None) -> None:
 
 def uninstall() -> None:
     """Undo `install`, for tests. Modules that have imported ``ray`` keep what they have."""
-    global _saved_strict
+    global _saved
     import_alias.uninstall()
-    if _saved_strict is not None:
-        options.set_strict_mode(_saved_strict)
-        _saved_strict = None
+    if _saved is not None:
+        strict, variable = _saved
+        options.set_strict_mode(strict)
+        os.environ.pop("MINIRAY_STRICT", None)
+        if variable is not None:
+            os.environ["MINIRAY_STRICT"] = variable
+        _saved = None
 
 
 def is_installed() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import miniray
-from miniray import compat
+from miniray import compat, options
 from miniray.absent_parts import ABSENT_PARTS
 
 PARENT = str(Path(miniray.__file__).parents[1])
@@ -68,6 +68,18 @@ def test_after_uninstall_the_name_is_free_again():
     assert not compat.is_installed()
     assert "ray" not in sys.modules
     assert (dict(os.environ), miniray.__version__, sys.path, sys.meta_path) == before
+
+
+def test_after_uninstall_the_next_install_is_as_strict_as_the_first(monkeypatch):
+    monkeypatch.delenv("MINIRAY_STRICT", raising=False)
+    for strict, found in ((False, False), (None, True), (True, True)):
+        compat.install(strict=strict)
+        try:
+            assert options.strict_mode() is found
+        finally:
+            compat.uninstall()
+        assert "MINIRAY_STRICT" not in os.environ
+        assert not options.strict_mode()
 
 
 @pytest.mark.parametrize("name", ["data", "tune", "serve", "train", "rllib", "util.collective"])
@@ -292,6 +304,14 @@ def test_miniray_run_is_strict_and_extensions_are_an_option():
     assert python("-m", "miniray", "run", "--extensions", "-c", code).stdout == "False\n"
 
 
+def test_miniray_run_reaches_the_program_where_the_environment_is_ignored():
+    code = f"import sys; sys.path.insert(0, {PARENT!r}); import miniray.cli.main as cli; sys.exit(cli.main())"
+    out = python(
+        "-E", "-c", code, "run", "-c", "import ray, sys; print(ray.__name__, sys.flags.ignore_environment)"
+    ).stdout
+    assert out == "miniray 0\n"
+
+
 def test_the_shim_folder_is_enough(script):
     out = python(str(script), PYTHONPATH=f"{compat.shim_folder()}:{PARENT}").stdout
     assert out.startswith("(42, True)")
@@ -311,5 +331,9 @@ def test_the_line_in_site_packages_finds_the_shim(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(line)  # what `site` does with a .pth file is to run its lines
     path = f"{PARENT}:{tmp_path}"
     code = "import ray; print(ray.__name__)"
-    assert python("-c", code, PYTHONPATH=path, MINIRAY_AS_RAY="1").stdout == "miniray\n"
-    assert compat.shim_folder() not in python("-c", "import sys; print(sys.path)", PYTHONPATH=path).stdout
+    for yes in ("1", "True"):
+        assert python("-c", code, PYTHONPATH=path, MINIRAY_AS_RAY=yes).stdout == "miniray\n"
+    code = "import sys, miniray.compat; print(miniray.compat.is_installed(), sys.path)"
+    for no in ("", "false"):
+        out = python("-c", code, PYTHONPATH=path, MINIRAY_AS_RAY=no).stdout
+        assert out.startswith("False") and compat.shim_folder() not in out
