@@ -68,16 +68,16 @@ class Placement:
             head.call_at(head.now + NEWS_WITHIN, lambda: self.carry_out(self.groups.wait(group_id, token)))
 
     def restore(self) -> None:
-        """Put back the groups of an earlier head, from the tables. (Its nodes are there again already.)"""
+        """Put back the groups of an earlier head, in their order. (Its nodes are there again already.)"""
         head = self._head
-        for group_id, value in head.gcs.tables.scan(TablePrefix.PLACEMENT_GROUP_SCHEDULE):
-            spec, record = _decode_kept(value)
+        kept = [_decode_kept(value) for _, value in head.gcs.tables.scan(TablePrefix.PLACEMENT_GROUP_SCHEDULE)]
+        for spec, record in sorted(kept, key=lambda pair: pair[1].created_at):
             self.groups.restore(spec, record, head.now)
             if spec.creator:
                 self._creators.add(spec.creator)
             job = head.gcs.jobs.get(spec.job_id)
             if not spec.detached and not spec.creator and (job is None or job["is_dead"]):
-                self.remove(group_id)
+                self.remove(spec.group_id)
         head.leases.changed()
 
     # -- what the rest of the head tells -----------------------------------------------------------------------------

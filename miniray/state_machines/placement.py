@@ -160,9 +160,12 @@ class PlacementGroups:
         known = self.groups.get(spec.group_id)
         if known is not None:
             return known, []
-        name = (spec.namespace, spec.name)
-        if spec.name and name in self._names:
+        if spec.name and (spec.namespace, spec.name) in self._names:
             raise GroupNameTakenError(spec.group_id, spec.name)
+        group = self._add(spec, now)
+        return group, [GroupChanged(group)]
+
+    def _add(self, spec: PlacementGroupSpec, now: float) -> Group:
         selectors = spec.label_selectors or [{}] * len(spec.bundles)
         bundles = [
             Bundle(index, resources, parse_selector(selector))
@@ -171,12 +174,12 @@ class PlacementGroups:
         group = self.groups[spec.group_id] = Group(spec, bundles, created_at=now, waits_since=now)
         self.waiting[spec.group_id] = group
         if spec.name:
-            self._names[name] = group
-        return group, [GroupChanged(group)]
+            self._names.setdefault((spec.namespace, spec.name), group)
+        return group
 
     def restore(self, spec: PlacementGroupSpec, record: GroupRecord, now: float) -> None:
         """Put back a group of an earlier head. Bundles whose nodes are gone are missing."""
-        group, _ = self.create(spec, now)
+        group = self._add(spec, now)
         group.created_at = record.created_at
         if record.state == REMOVED:
             self.remove(spec.group_id)

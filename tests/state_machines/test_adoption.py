@@ -1,9 +1,11 @@
 """Leases, workers and placement groups of an earlier head: they hold what they held, and give it back once."""
 
+import msgspec
+
 from miniray.messages.control import LeaseSpec
 from miniray.messages.placement import PlacementGroupSpec
 from miniray.state_machines import placement
-from miniray.state_machines.placement import CREATED, PENDING, REMOVED, RESCHEDULING
+from miniray.state_machines.placement import CREATED, PENDING, REMOVED, RESCHEDULING, PlacementGroups
 from miniray.state_machines.resources import NodeResources, to_units
 from miniray.state_machines.scheduler import Place, Scheduler
 from miniray.state_machines.worker_pool import IDLE, LEASED, Assign, WorkerPool
@@ -128,3 +130,15 @@ def test_a_group_that_was_removed_stays_removed():
     other = scheduler(CPU=4, GPU=2)
     other.groups.restore(group.spec, placement.record_of(group), 1.0)
     assert (other.groups.groups[group.group_id].state, other.groups.named("name", "space")) == (REMOVED, None)
+
+
+def test_a_name_that_was_used_again_after_a_removal_belongs_to_the_living_group():
+    machine, removed = reserved({"CPU": 1})
+    machine.remove_group(removed.group_id)
+    for living_id in (b"a" * 18, b"z" * 18):
+        spec = msgspec.structs.replace(removed.spec, group_id=living_id)
+        living, _ = PlacementGroups(machine.nodes).create(spec, 1.0)
+        other = scheduler(CPU=4, GPU=2)
+        for group in sorted((removed, living), key=lambda group: group.group_id):
+            other.groups.restore(group.spec, placement.record_of(group), 2.0)
+        assert other.groups.named("name", "space").group_id == living_id
