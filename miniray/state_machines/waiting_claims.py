@@ -19,6 +19,9 @@ from miniray.state_machines.node_choice import Need, key_of
 #: claims of one job and need that are looked at where they are many
 _FOREMOST = 16
 
+#: entries that a queue may have beyond two for each claim that waits, before those out of date are thrown out
+_SLACK = 16
+
 #: what claims are compared by, the smallest goes first: running leases of the job, then the place in its queue
 Rank = tuple[int, int, int, int]
 
@@ -70,6 +73,7 @@ class WaitingClaims:
         need.claims.pop(claim.key, None)
         if not need.claims:
             self.active.pop(need.key, None)
+            need.queues.clear()  # nothing in there is up to date
 
     def enqueue(self, claim: Claim) -> None:
         """Its place in the queue follows from its rank; an entry that is out of date is passed over (`first`)."""
@@ -78,6 +82,10 @@ class WaitingClaims:
             claim.queued_as = place
             queue = claim.need.queues.setdefault(claim.spec.job_id, [])
             heapq.heappush(queue, (place, next(self._entries), claim))
+            if len(queue) > 2 * len(claim.need.claims) + _SLACK:
+                current = {entry[2].key: entry for entry in queue if entry[2].queued_as == entry[0]}
+                queue[:] = current.values()
+                heapq.heapify(queue)
 
     def count_running(self, claim: Claim, step: int) -> None:
         """So many more leases of this claim are running."""

@@ -95,6 +95,19 @@ def test_a_demand_that_came_back_sees_what_was_freed_meanwhile():
     assert len(run(machine, b"second", 1)) == 1
 
 
+def test_what_a_claim_wanted_before_leaves_nothing_in_the_queue_of_its_need():
+    machine = scheduler(head=2)
+    run(machine, b"waits", 3)  # one of them is never served
+    need = machine.claims[b"waits", 1].need
+    for _ in range(200):
+        (lease, *_) = machine.leases.values()
+        machine.set_blocked(lease, True)
+        machine.set_blocked(lease, False)
+    assert len(need.queues[JOB_A]) < 30
+    machine.demand(b"waits", 1, None, 0, 1.0)
+    assert not need.queues
+
+
 def test_deeper_demand_of_a_job_goes_first():
     machine = scheduler(head=1)
     (lease,) = run(machine, b"driver", 5)
