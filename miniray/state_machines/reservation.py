@@ -58,7 +58,8 @@ class Reservations:
         reservation = self.by_pool.get(pool.key)
         if reservation is None or reservation.need is claim.need or claim.depth > reservation.depth:
             return True
-        available, demand = pool.resources.available, claim.spec.resources
+        available = pool.resources.available
+        demand = claim.spec.resources if claim.held is None else claim.held
         return all(
             available.get(name, 0) - demand[name] >= units
             for name, units in reservation.needs[pool.key].items()

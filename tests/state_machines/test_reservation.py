@@ -168,3 +168,11 @@ def test_room_that_a_reservation_gave_up_is_given_away_at_once():
     assert not lease_of(scheduler, FIRST)
     assert scheduler.wake_at == FIRST
     assert [lease.claim.key for lease in lease_of(scheduler, scheduler.wake_at)] == [(b"owner", 2)]
+
+
+def test_an_actor_that_holds_nothing_is_placed_beside_a_reservation():
+    scheduler = reserved()
+    scheduler.demand(b"head", 7, spec(1), 1, 0.2, held={})
+    assert [effect.lease.claim.held for effect in scheduler.schedule(0.2) if isinstance(effect, Place)] == [{}]
+    scheduler.demand(b"head", 8, spec(1), 1, 0.2, held={"CPU": UNIT})
+    assert not [effect for effect in scheduler.schedule(0.2) if isinstance(effect, Place)]
