@@ -23,6 +23,7 @@ Ray does this in `gcs_placement_group_manager`, with a two-phase commit between 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Union
 
 from msgspec import Struct, field
@@ -35,6 +36,7 @@ from miniray.state_machines.resources import Allocation, NodeResources
 
 PENDING, CREATED, RESCHEDULING, REMOVED = "PENDING", "CREATED", "RESCHEDULING", "REMOVED"
 #: `Group.progress`, Ray's `scheduling_state`
+#: (QUEUED: it was not tried since it began to wait)
 QUEUED, NO_RESOURCES, INFEASIBLE, FINISHED = "QUEUED", "NO_RESOURCES", "INFEASIBLE", "FINISHED"
 
 # Events.
@@ -272,12 +274,23 @@ class PlacementGroups:
 
     # -- the decision ----------------------------------------------------------------------------------------------
 
-    def schedule(self, now: float, free: Free | None = None) -> list[Effect]:
-        """Reserve every waiting group that fits into what is free (or into `free`, if that is less)."""
+    def schedule(
+        self, now: float, free_for: Callable[[Group], Free] | None = None, *, all_of_them: bool = True
+    ) -> list[Effect]:
+        """Reserve every waiting group that fits into what is free.
+
+        Args:
+            free_for: what a group may take of that, if not all.
+            all_of_them: else only those that were not tried since they began to wait.
+        """
         effects: list[Effect] = []
+        free = {node_id: node.resources.available for node_id, node in self._nodes.items()}
+        total = {node_id: node.resources.total for node_id, node in self._nodes.items()}
         for group in list(self.waiting.values()):
+            if not all_of_them and group.progress != QUEUED:
+                continue
             group.attempts += 1
-            chosen = self.plan(group, free if free is not None else self._available())
+            chosen = self.plan(group, free if free_for is None else free_for(group))
             if chosen is not None and self._reserve(group, chosen):
                 self._step(group, RESERVED)
                 group.progress = FINISHED
@@ -288,7 +301,7 @@ class PlacementGroups:
                     effects.append(GroupSettled(group.waiters, True))
                     group.waiters = []
                 continue
-            progress = NO_RESOURCES if self.plan(group, self._total()) is not None else INFEASIBLE
+            progress = NO_RESOURCES if self.plan(group, total) is not None else INFEASIBLE
             if group.progress != progress:
                 group.progress = progress
                 effects.append(GroupChanged(group))
@@ -307,12 +320,6 @@ class PlacementGroups:
             soft_target=spec.soft_target,
             topology=spec.topology,
         )
-
-    def _available(self) -> Free:
-        return {node_id: node.resources.available for node_id, node in self._nodes.items()}
-
-    def _total(self) -> Free:
-        return {node_id: node.resources.total for node_id, node in self._nodes.items()}
 
     def _reserve(self, group: Group, chosen: dict[int, Candidate]) -> bool:
         """All of it, or nothing: devices may be in more pieces than their sum tells."""

@@ -22,6 +22,7 @@ from msgspec import Struct
 from miniray.state_machines.node_choice import Candidate
 
 if TYPE_CHECKING:
+    from miniray.state_machines.bundle_placement import Free
     from miniray.state_machines.lease_record import Claim
     from miniray.state_machines.placement import Group
     from miniray.state_machines.revocation import Plan
@@ -65,6 +66,18 @@ class Reservations:
             for name, units in reservation.needs[pool.key].items()
             if demand.get(name, 0) > 0
         )
+
+    def left_for(self, group: Group, nodes: Mapping[bytes, Candidate]) -> Free:
+        """What the group may take of each node."""
+        free: dict[bytes, Mapping[str, int]] = {}
+        for node_id, node in nodes.items():
+            available: Mapping[str, int] = node.resources.available
+            reservation = self.by_pool.get(node_id)
+            if reservation and reservation.holder != group.group_id and group.spec.depth <= reservation.depth:
+                kept = reservation.needs[node_id]
+                available = {name: units - kept.get(name, 0) for name, units in available.items()}
+            free[node_id] = available
+        return free
 
     def held_for(self, holder: Any) -> Iterable[bytes]:
         """The pools where something is kept for it."""

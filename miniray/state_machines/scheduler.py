@@ -86,6 +86,7 @@ class Scheduler:
         self._topology = 0  #: changes with the nodes
         self._freed: set[bytes] = set()  #: pools where something was given back since the last pass
         self._all_freed = False  #: or more has changed than that
+        self._groups_due = True  #: something was given back to a node since the groups that wait were tried
         self._look_at = 0.0  #: not before this are all that wait looked at again
         self._zero: dict[bytes, int] = {}  #: node -> running leases without resources
         self._zero_gate: dict[bytes, float] = {}
@@ -95,7 +96,7 @@ class Scheduler:
     def add_node(self, node_id: bytes, resources: dict[str, int], labels: dict[str, str]) -> None:
         """A node joins."""
         self._topology += 1
-        self._all_freed = True
+        self._all_freed = self._groups_due = True
         self.nodes[node_id] = Candidate(node_id, NodeResources(resources), labels, 0)
         self._zero[node_id] = 0
         self._zero_gate[node_id] = 0.0
@@ -103,7 +104,7 @@ class Scheduler:
     def remove_node(self, node_id: bytes, now: float = 0.0) -> tuple[list[Lease], list[GroupEffect]]:
         """A node is gone, and its leases with it; those without a worker are demanded again."""
         self._topology += 1
-        self._all_freed = True
+        self._all_freed = self._groups_due = True
         lost = [lease for lease in self.leases.values() if lease.node_id == node_id]
         for lease in lost:
             self.end(lease.lease_id)
@@ -118,7 +119,7 @@ class Scheduler:
         next pass.
         """
         pools, group_effects = self.groups.remove(group_id)
-        self._all_freed = True
+        self._all_freed = self._groups_due = True
         lost: list[Lease] = []
         effects: list[Effect] = []
         if pools:
@@ -176,8 +177,12 @@ class Scheduler:
             self._waiting.add(claim, now, self._turn)
         else:
             self._waiting.remove(claim)
-            if self.reservations.drop(claim.key):
-                self._all_freed = True
+            self._keep_nothing_for(claim, now)
+
+    def _keep_nothing_for(self, claim: Claim, now: float) -> None:
+        if self.reservations.drop(claim.key):  # others may have room now: a pass follows at once
+            self._all_freed = self._groups_due = True
+            self._wake(now)
 
     def _drop(self, claim: Claim) -> None:
         """This claim will not come back."""
@@ -218,7 +223,7 @@ class Scheduler:
         if lease is None:
             return None
         self.set_blocked(lease, False)
-        self._freed.add(lease.pool.key)
+        self._note_freed(lease.pool)
         claim = lease.claim
         lease.pool.resources.give_back(lease.allocation)
         self._count_running(lease, -1)
@@ -274,11 +279,15 @@ class Scheduler:
         lease.blocked = blocked
         resources = lease.pool.resources
         if blocked:
-            self._freed.add(lease.pool.key)
+            self._note_freed(lease.pool)
             resources.release_cpu(lease.allocation)
         else:
             resources.reclaim_cpu(lease.allocation)
         self._count_running(lease, -1 if blocked else 1)
+
+    def _note_freed(self, pool: Candidate) -> None:
+        self._freed.add(pool.key)
+        self._groups_due = self._groups_due or not pool.bundle
 
     def _count_running(self, lease: Lease, step: int) -> None:
         claim = lease.claim
@@ -308,7 +317,10 @@ class Scheduler:
         """Reserve the placement groups for which there is room; before `schedule`."""
         if not self.groups.waiting:
             return []
-        effects = self.groups.schedule(now)
+        kept, nodes = self.reservations, self.nodes
+        free_for = (lambda group: kept.left_for(group, nodes)) if kept.by_pool else None
+        effects = self.groups.schedule(now, free_for, all_of_them=self._groups_due)
+        self._groups_due = False
         self._all_freed = self._all_freed or bool(effects)
         return effects
 
@@ -422,7 +434,7 @@ class Scheduler:
         self._want(claim, claim.count - 1, now)
         if claim.count:
             claim.waits_since, claim.began = now, self._turn
-            self.reservations.drop(claim.key)
+            self._keep_nothing_for(claim, now)
         effects.append(Place(lease))
         return True
 
@@ -454,7 +466,7 @@ class Scheduler:
             elif not need.spec.placement_group_id or self._is_reserved(need.spec.placement_group_id):
                 self._warn(need, now, effects)
         groups = list(self.groups.waiting.values())
-        cost = number + len(self.leases)
+        cost = number + len(self.leases) + len(groups) * len(self.nodes)
         if cost > _MANY:
             self._look_at = now + cost * _LOOK_INTERVAL
         if not claims and not groups:
@@ -469,7 +481,7 @@ class Scheduler:
             effects.append(Revoke(lease.claim.owner, lease.lease_id))
         changed, wake_at = self.reservations.update(claims, groups, plan, now)
         if changed:  # others may have room now: they are looked at in a pass that follows at once
-            self._all_freed = True
+            self._all_freed = self._groups_due = True
             self._wake(now)
         if wake_at is not None:
             self._wake(wake_at)

@@ -254,6 +254,26 @@ def test_leases_are_revoked_for_a_group_that_waits():
     assert group.state == CREATED
 
 
+def test_groups_that_wait_are_tried_again_when_something_came_back_and_not_before():
+    scheduler = machine(a={"CPU": 2})
+    first = create(scheduler, {"CPU": 2}, number=1)
+    second = create(scheduler, {"CPU": 2}, number=2)
+    third = create(scheduler, {"CPU": 2}, number=3)
+    scheduler.schedule_groups(0.1)
+    assert (second.attempts, third.attempts) == (1, 1)
+    scheduler.remove_group(first.group_id)
+    scheduler.schedule_groups(0.2)
+    assert (second.state, third.state, third.attempts) == (CREATED, PENDING, 2)
+    scheduler.remove_group(second.group_id)
+    scheduler.demand(b"owner", 1, LeaseSpec({"CPU": UNIT}, JOB), 1, 0.2)
+    (lease,) = [effect.lease for effect in scheduler.schedule(0.2) if isinstance(effect, Place)]
+    scheduler.schedule_groups(0.3)
+    assert third.state == PENDING
+    scheduler.end(lease.lease_id)
+    scheduler.schedule_groups(0.4)
+    assert third.state == CREATED
+
+
 def test_groups_end_with_their_job_or_with_the_detached_actor_that_made_them():
     scheduler = machine(a={"CPU": 9})
     create(scheduler, {"CPU": 1}, number=1)

@@ -1,7 +1,11 @@
 """Nobody starves: large demands behind streams of small ones, and what a reservation may not do."""
 
+import msgspec
+
 from miniray.messages.control import LeaseSpec
+from miniray.messages.placement import PlacementGroupSpec
 from miniray.state_machines.lease_record import Place, Revoke
+from miniray.state_machines.placement import CREATED, PENDING
 from miniray.state_machines.reservation import AFTER, FIRST
 from miniray.state_machines.resources import UNIT
 from miniray.state_machines.scheduler import Scheduler
@@ -176,3 +180,33 @@ def test_an_actor_that_holds_nothing_is_placed_beside_a_reservation():
     assert [effect.lease.claim.held for effect in scheduler.schedule(0.2) if isinstance(effect, Place)] == [{}]
     scheduler.demand(b"head", 8, spec(1), 1, 0.2, held={"CPU": UNIT})
     assert not [effect for effect in scheduler.schedule(0.2) if isinstance(effect, Place)]
+
+
+def test_a_group_does_not_take_what_is_kept_for_others_unless_they_may_wait_for_it():
+    scheduler = reserved()
+
+    def create(number, depth):
+        spec = PlacementGroupSpec(b"%d" % number, JOB_A, "", "ns", "PACK", [{"CPU": UNIT}], depth=depth)
+        group, _ = scheduler.groups.create(spec, 0.2)
+        scheduler.schedule_groups(0.2)
+        return group
+
+    group = create(1, 0)
+    assert group.state == PENDING
+    assert create(2, 1).state == CREATED
+    scheduler.remove_group(b"2")
+    scheduler.withdraw(b"large", 1)  # nothing is kept any more
+    scheduler.schedule_groups(0.3)
+    assert group.state == CREATED
+
+
+def test_what_is_kept_in_one_place_is_free_when_the_claim_was_served_in_another():
+    scheduler = reserved()
+    bound = LeaseSpec({"CPU": UNIT}, JOB_B, strategy=msgspec.msgpack.encode(["node", NODE, False, False, False]))
+    scheduler.demand(b"bound", 1, bound, 1, 0.2)
+    assert placed(scheduler, 0.2) == []
+    scheduler.demand(b"stream", 1, None, 0, 0.2)
+    scheduler.add_node(b"other", {"CPU": 2 * UNIT}, {})
+    assert placed(scheduler, 0.3) == [b"large"]
+    assert scheduler.wake_at == 0.3
+    assert placed(scheduler, 0.3) == [b"bound"]
