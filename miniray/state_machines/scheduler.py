@@ -20,8 +20,7 @@ Rules
 5. Actors are placed where `spec.resources` would fit in an empty node, and hold `held` from then on: Ray's rule of one
    CPU to be placed and none to live, so that more actors than CPUs start, also while all CPUs are busy. They are not
    revoked, and do not count as running.
-6. Tasks that need nothing (num_cpus=0) would start a worker each: beyond a cap per node they are let in slowly. Not
-   never: those that run may wait for those that do not.
+6. Tasks that need nothing (num_cpus=0) are let in slowly beyond a cap per node (`slow_admission`).
 7. A large demand that smaller ones overtake gets a *reservation* (`reservation`): what comes back to a pool is kept for
    it. Ray has none, and its large demands starve.
 
@@ -54,13 +53,11 @@ from miniray.state_machines.placement import Effect as GroupEffect
 from miniray.state_machines.reservation import Reservations
 from miniray.state_machines.resources import CPU, UNIT, NodeResources
 from miniray.state_machines.revocation import Plan
+from miniray.state_machines.slow_admission import SlowAdmission
 from miniray.state_machines.waiting_claims import Rank, WaitingClaims
 
 INFEASIBLE_AFTER = 1.0
 INFEASIBLE_AGAIN = 60.0
-#: running leases without resources per node, before they are let in one by one
-ZERO_CAP = 16
-ZERO_INTERVAL = 0.05
 #: seconds that the news of a placement group may take longer than its handle
 UNKNOWN_FOR = 1.0
 #: seconds between two looks at all claims that wait and all leases, for each of them, when they are many
@@ -88,8 +85,7 @@ class Scheduler:
         self._all_freed = False  #: or more has changed than that
         self._groups_due = True  #: something was given back to a node since the groups that wait were tried
         self._look_at = 0.0  #: not before this are all that wait looked at again
-        self._zero: dict[bytes, int] = {}  #: node -> running leases without resources
-        self._zero_gate: dict[bytes, float] = {}
+        self._slow = SlowAdmission()
 
     # -- nodes and groups ------------------------------------------------------------------------------------------
 
@@ -98,8 +94,7 @@ class Scheduler:
         self._topology += 1
         self._all_freed = self._groups_due = True
         self.nodes[node_id] = Candidate(node_id, NodeResources(resources), labels, 0)
-        self._zero[node_id] = 0
-        self._zero_gate[node_id] = 0.0
+        self._slow.add_node(node_id, resources.get(CPU, 0) // UNIT)
 
     def remove_node(self, node_id: bytes, now: float = 0.0) -> tuple[list[Lease], list[GroupEffect]]:
         """A node is gone, and its leases with it; those without a worker are demanded again."""
@@ -110,7 +105,8 @@ class Scheduler:
             self.end(lease.lease_id)
             if not lease.worker_id:
                 self._want(lease.claim, lease.claim.count + 1, lease.placed_at)
-        del self.nodes[node_id], self._zero[node_id], self._zero_gate[node_id]
+        del self.nodes[node_id]
+        self._slow.remove_node(node_id)
         self.reservations.pools_gone([node_id])
         return lost, self.groups.node_gone(node_id, now)
 
@@ -295,7 +291,7 @@ class Scheduler:
             return
         self._waiting.count_running(claim, step)
         if not lease.allocation.resources:
-            self._zero[lease.node_id] += step
+            self._slow.count_running(lease.node_id, step)
 
     def owner_gone(self, owner: bytes) -> tuple[list[Lease], list[Effect]]:
         """Its demands are void. The leases it had, ended; and what to withdraw."""
@@ -317,8 +313,8 @@ class Scheduler:
         """Reserve the placement groups for which there is room; before `schedule`."""
         if not self.groups.waiting:
             return []
-        kept, nodes = self.reservations, self.nodes
-        free_for = (lambda group: kept.left_for(group, nodes)) if kept.by_pool else None
+        kept = self.reservations
+        free_for = (lambda group: kept.left_for(group, self.nodes)) if kept.by_pool else None
         effects = self.groups.schedule(now, free_for, all_of_them=self._groups_due)
         self._groups_due = False
         self._all_freed = self._all_freed or bool(effects)
@@ -420,6 +416,8 @@ class Scheduler:
             else:
                 need.is_full = admits is None
             return False
+        if gated:
+            self._slow.begins(pool.node_id, now)
         demand = need.spec.resources
         held = need.held
         taken = pool.resources.take(demand if held is None else held)
@@ -439,16 +437,10 @@ class Scheduler:
         return True
 
     def _lets_in(self, pool: Candidate, now: float) -> bool:
-        node_id = pool.node_id
-        cap = max(ZERO_CAP, 4 * self.nodes[node_id].resources.total.get(CPU, 0) // UNIT)
-        if self._zero[node_id] < cap:
-            return True
-        gate = self._zero_gate[node_id]
-        if now < gate:
-            self._wake(gate)
-            return False
-        self._zero_gate[node_id] = now + ZERO_INTERVAL
-        return True
+        opens_at = self._slow.opens_at(pool.node_id)
+        if now < opens_at:
+            self._wake(opens_at)
+        return now >= opens_at
 
     # -- those who wait --------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The scheduler: events in, effects out; and a model of many owners who want, get, block and leave."""
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -8,7 +9,8 @@ from miniray.messages.control import LeaseSpec
 from miniray.state_machines.lease_record import Infeasible, Place, Revoke, Withdraw
 from miniray.state_machines.resources import UNIT, to_units
 from miniray.state_machines.revocation import QUANTUM
-from miniray.state_machines.scheduler import INFEASIBLE_AGAIN, ZERO_CAP, Scheduler
+from miniray.state_machines.scheduler import INFEASIBLE_AGAIN, Scheduler
+from miniray.state_machines.slow_admission import ZERO_CAP, ZERO_INTERVAL
 
 HEAD, OTHER = b"head", b"other"
 JOB_A, JOB_B = b"jobA", b"jobB"
@@ -238,6 +240,14 @@ def test_tasks_that_need_nothing_are_let_in_slowly_beyond_the_cap():
     machine = scheduler(head=1)
     assert len(run(machine, b"driver", 100, lease_spec=spec(0))) == ZERO_CAP + 1
     assert len(placed(machine.schedule(machine.wake_at))) == 1
+
+
+def test_each_node_lets_in_tasks_that_need_nothing_at_its_own_pace():
+    machine = scheduler(head=1, other=1)
+    everywhere = LeaseSpec({}, JOB_A, strategy=msgspec.msgpack.encode("SPREAD"))
+    assert len(run(machine, b"driver", 100, lease_spec=everywhere)) == 2 * (ZERO_CAP + 1)
+    assert len(run(machine, b"driver", 100, lease_spec=everywhere, now=machine.wake_at)) == 2
+    assert machine.wake_at == 2 * ZERO_INTERVAL
 
 
 def test_an_owner_that_dies_leaves_no_lease_and_no_demand():
