@@ -75,10 +75,9 @@ class Plan:
             pool = chosen[bundle.index]
             held = self._held.get(pool.key, [])
             # The youngest go first: they have the least to lose.
-            held.sort(key=lambda lease: lease.placed_at)
-            while held and not self._has_room(pool, bundle.resources):
-                lease = held.pop()
-                if any(bundle.resources.get(name, 0) for name in lease.allocation.resources):
+            for lease in sorted(held, key=lambda lease: lease.placed_at, reverse=True):
+                if self._helps(lease, bundle.resources):
+                    held.remove(lease)
                     self._release(lease)
                     self.victims.append(lease)
             free = self._free_of(pool)
@@ -126,7 +125,7 @@ class Plan:
             key=lambda lease: (-self._running(lease.claim), lease.placed_at),
         )
         for lease in candidates:
-            if lease.claim is not claim and self._may_take(claim, lease):
+            if lease.claim is not claim and self._helps(lease, claim.spec.resources) and self._may_take(claim, lease):
                 self._release(lease)
                 chosen.append(lease)
                 if self._has_room(pool, claim.spec.resources):
@@ -166,6 +165,11 @@ class Plan:
     def _has_room(self, pool: Candidate, demand: Mapping[str, int]) -> bool:
         free = self._free_of(pool)
         return all(free.get(name, 0) >= quantity for name, quantity in demand.items() if quantity > 0)
+
+    def _helps(self, lease: Lease, demand: Mapping[str, int]) -> bool:
+        """Whether it holds something that its pool has too little of for this."""
+        free = self._free_of(lease.pool)
+        return any(free[name] < demand.get(name, 0) for name in lease.allocation.resources)
 
     def _take(self, pool: Candidate, claim: Claim) -> None:
         free = self._free_of(pool)

@@ -157,6 +157,16 @@ def test_no_more_leases_are_revoked_than_serve_those_who_wait():
     assert revoked(machine.schedule(1.0)) == []
 
 
+def test_only_leases_that_hold_what_is_wanted_are_revoked():
+    machine = Scheduler()
+    machine.add_node(HEAD, to_units({"CPU": 4, "GPU": 1}), {})
+    (with_gpu,) = run(machine, b"first", 2, class_id=1, lease_spec=spec(0, GPU=1))
+    assert len(run(machine, b"first", 9, class_id=2)) == 4
+    assert len(run(machine, b"first", 9, class_id=3, lease_spec=spec(0))) == 9
+    machine.demand(b"second", 1, spec(0, JOB_B, GPU=1), 1, 0.1)
+    assert revoked(machine.schedule(0.1)) == [with_gpu.lease_id]
+
+
 def test_a_claim_that_does_not_fit_stops_nobody():
     machine = scheduler(head=2)
     run(machine, b"first", 1)
