@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from miniray.system.lazy_names import lazy_names
 
 #: Modules that are there without an import of their own, as in Ray, which imports them all at its start.
 _MODULES = frozenset({"constants", "network_utils", "ray_constants", "test_utils", "utils"})
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -5,8 +5,7 @@ In Ray these are its insides. Here they are thin views of miniray's, with the sa
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from miniray.system.lazy_names import lazy_names
 
 #: Modules that are there without an import of their own, as in Ray, which imports them all at its start.
 _MODULES = frozenset(
@@ -24,8 +23,4 @@ _MODULES = frozenset(
     }
 )
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -5,8 +5,9 @@ What is meant for GPUs and several machines (tensor transports, compiled graphs'
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from miniray.system.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from miniray.experimental.dynamic_resources import set_resource
@@ -21,16 +22,4 @@ _MODULES = frozenset({"dynamic_resources", "internal_kv", "locations", "tqdm_ray
 
 __all__ = ["get_local_object_locations", "get_object_locations", "set_resource"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, *_MODULES})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES, _HOME)

@@ -17,6 +17,8 @@ import os
 import shutil
 from collections.abc import Callable
 
+from miniray.system.disk_usage import folder_size
+
 _MARK = ".whole"
 #: bytes; Ray's default for its cache of pip environments
 DEFAULT_LIMIT = 10 << 30
@@ -74,7 +76,7 @@ class CachedEnvironment:
                     shutil.rmtree(self.path, ignore_errors=True)
                     raise
                 with open(mark, "w", encoding="ascii") as file:
-                    file.write(str(_size(self.path)))
+                    file.write(str(folder_size(self.path)))
                 shrink(self._cache, size_limit(), keep=self.path)
 
 
@@ -107,14 +109,3 @@ def _remove(path: str) -> bool:
         return False  # in use
     finally:
         os.close(descriptor)
-
-
-def _size(path: str) -> int:
-    total = 0
-    for folder, _, files in os.walk(path):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:
-                pass
-    return total

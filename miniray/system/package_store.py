@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from miniray.system.disk_usage import folder_size
+
 #: for `PackageStore.add_directory`: path below the source (parts joined by ``/``), is it a folder -> leave it out
 Excluded = Callable[[str, bool], bool]
 _ARCHIVES = (".zip", ".whl", ".tar.gz", ".tgz", ".tar.xz")
@@ -140,7 +142,7 @@ class PackageStore:
         for folder in os.scandir(self._root) if os.path.isdir(self._root) else ():
             for entry in os.scandir(folder.path) if folder.name.endswith("_files") else ():
                 if not entry.name.startswith("."):
-                    found.append((entry.stat().st_mtime, _size(entry.path), entry.path))
+                    found.append((entry.stat().st_mtime, folder_size(entry.path), entry.path))
         total = sum(size for _, size, _ in found)
         newest = time.time() - _RECENT
         for used, size, path in sorted(found):
@@ -172,17 +174,6 @@ class PackageStore:
             if not os.path.isdir(place):  # nobody was faster: it is an error
                 raise
         os.utime(place)
-
-
-def _size(path: str) -> int:
-    total = 0
-    for folder, _, files in os.walk(path):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except OSError:
-                pass
-    return total
 
 
 def _walk(source: str, excluded: Excluded) -> Iterator[tuple[str, str, os.stat_result]]:

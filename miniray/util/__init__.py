@@ -8,6 +8,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from miniray.system.lazy_names import lazy_names
+
 if TYPE_CHECKING:
     from miniray.util.actor_pool import ActorPool
     from miniray.util.check_serialize import inspect_serializability
@@ -84,19 +86,7 @@ __all__ = [
     "remove_placement_group",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, *_MODULES})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES, _HOME)
 
 
 class _Package(ModuleType):
