@@ -6,12 +6,16 @@ import os
 from collections.abc import Callable, Iterable
 
 import psutil
+import zmq
 
 from miniray import api
+from miniray.processes import current
+from miniray.system.sockets import ZmqTransport
 from tests.waiting import wait_for
 
 __all__ = [
     "appended",
+    "hand_over_mail",
     "head_pid",
     "is_gone",
     "note",
@@ -53,6 +57,20 @@ def session_name() -> str:
     """The name of the session."""
     assert api._session is not None
     return api._session.paths.session_name
+
+
+def hand_over_mail() -> None:
+    """Return once all that this process has sent is with the kernel: its connections are closed behind it."""
+    core = current.core_or_none()
+    assert core is not None and isinstance(core.transport, ZmqTransport)
+    transport = core.transport
+    with transport._lock:
+        sockets = [transport._peers.pop(worker_id) for worker_id in list(transport._peers)]
+        monitors = [socket.get_monitor_socket(zmq.EVENT_MONITOR_STOPPED) for socket in sockets]
+        for socket in sockets:
+            socket.close(linger=10_000)
+    for monitor in monitors:
+        monitor.recv_multipart()
 
 
 def store_files() -> list[str]:

@@ -81,8 +81,8 @@ def test_the_news_of_a_death_that_overtakes_the_last_reply_does_not_cost_it():
             executor = current.core_or_none().executor
 
             def die():
-                wait_for(lambda: executor.running is None)
-                time.sleep(0.02)  # while ZeroMQ sends the reply
+                wait_for(lambda: executor._stats)  # what comes right after the reply
+                hand_over_mail()
                 os.kill(os.getpid(), signal.SIGKILL)
 
             threading.Thread(target=die, daemon=True).start()
