@@ -11,6 +11,7 @@ from tests.faults.shared_head import Shared
 from tests.waiting import wait_for
 
 pytestmark = [
+    pytest.mark.fault,
     pytest.mark.timeout(240),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no session outlives its head without fork"),
 ]

@@ -11,7 +11,7 @@ from miniray.cluster_utils import Cluster
 from miniray.processes import current
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(180)]
 
 ELEMENTS = 20_000  # of 8 bytes: too large to travel inside a message
 ROUNDS = 240

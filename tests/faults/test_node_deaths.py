@@ -14,6 +14,8 @@ from miniray.util import placement_group, placement_group_table, remove_placemen
 from miniray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.fault
+
 ROUNDS = 10
 #: seconds for a recovery, as promised
 RECOVERED_WITHIN = 5.0
