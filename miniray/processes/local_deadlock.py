@@ -167,8 +167,8 @@ class WaitWatch:
         dead = [record for record in records if record.node in left]
         for record in records:
             record.looks = record.looks + 1 if record.node in left else 0
-            if record.looks == LOOKS - 1:
-                gc.collect()  # cycles of garbage may hold handles, and with them resources
+        if any(record.looks == LOOKS - 1 for record in dead):
+            gc.collect()  # cycles of garbage may hold handles, and with them resources
         ripe = [record for record in dead if record.looks >= LOOKS and record.error is None]
         if not ripe:
             return
