@@ -90,8 +90,7 @@ def _is_local(local_mode: Any, address: str | None) -> bool:
     starts_one = not address or address in ("local", "auto")
     if local_mode and not starts_one:
         raise ValueError(f"local_mode=True starts a session in this process: it cannot join the one at {address!r}.")
-    wanted = os.environ.get("MINIRAY_LOCAL_MODE", "").lower() not in ("", "0", "false")
-    return starts_one and (bool(local_mode) or wanted)
+    return starts_one and (bool(local_mode) or options.means_yes(os.environ.get("MINIRAY_LOCAL_MODE", "")))
 
 
 def say_again() -> None:

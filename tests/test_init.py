@@ -269,6 +269,14 @@ def test_local_mode_joins_no_other_session() -> None:
         miniray.init("127.0.0.1:1", local_mode=True)
 
 
+@pytest.mark.parametrize(("value", "local"), [("1", True), ("yes", True), ("", False), ("no", False), ("off", False)])
+def test_the_variable_that_asks_for_local_mode_can_say_no(
+    monkeypatch: pytest.MonkeyPatch, value: str, local: bool
+) -> None:
+    monkeypatch.setenv("MINIRAY_LOCAL_MODE", value)
+    assert init_context._is_local(None, None) is local
+
+
 @pytest.mark.parametrize(
     ("given", "kind", "text"),
     [
