@@ -155,7 +155,9 @@ def run(
             for contestant in able if trial % 2 == 0 else reversed(able):
                 say(number, f"{name}: {contestant.name}, trial {trial + 1} of {trials}")
                 figure = _try(row, contestant, "trial", seconds)
-                if figure is not None:
+                if figure is None:  # no more of it: the figures of a trial stand at the same index
+                    able = [other for other in able if other is not contestant]
+                else:
                     row.rates.setdefault(contestant.name, []).append(figure)
         for contestant in contestants:
             _try(row, contestant, "finish")

@@ -8,6 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+
+from miniray.microbenchmark.contestant import rate
+from miniray.microbenchmark.workloads import Step
 
 _ECHO = """
 import sys, zmq
@@ -82,8 +86,5 @@ def _copies(seconds: float, size: int = 100_000_000) -> dict[str, float]:
     return {"copy into fresh shared memory, GB": fresh, "copy into warm shared memory, GB": warm}
 
 
-def _per_second(step: object, times: float, seconds: float) -> float:
-    from miniray.microbenchmark.contestant import rate
-    from miniray.microbenchmark.workloads import Step
-
-    return rate(Step(step, times), seconds)  # type: ignore[arg-type]
+def _per_second(step: Callable[[], object], times: float, seconds: float) -> float:
+    return rate(Step(step, times), seconds)

@@ -123,6 +123,12 @@ def test_one_that_fails_does_not_stop_the_others() -> None:
     assert "failed" in text and "wait, ray: it broke" in text
 
 
+def test_one_that_fails_in_a_trial_is_compared_in_those_before_it() -> None:
+    row = run(Fake("miniray", [0.0, 10.0, 80.0, 90.0]), Fake("ray", [0.0, 5.0, "it broke", 1.0]), trials=3)
+    assert row.rates == {"miniray": [10.0, 80.0, 90.0], "ray": [5.0]}
+    assert row.ratio("miniray", "ray") == 2.0
+
+
 def test_the_table_shows_means_deviations_and_ratios() -> None:
     row = run(Fake("miniray", [0.0, 1000.0, 3000.0]), Fake("ray", [0.0, 10.0, 10.0]))
     first, second, *_ = as_text([row], ["miniray", "ray"], {"copies": 3.14159}).splitlines()
