@@ -6,8 +6,8 @@ the session comes to rest, and every process of it is looked at: memory of its o
 of the object store. The first part of the time is for warming up. Of the rest, memory is fitted with a line over the
 operations done; counts are compared by their least at the beginning and at the end.
 
-The exit code is 1 if in any process that was there all the time memory grows by 1 MB or more per 100,000 operations, or
-if descriptors, threads, processes, segments or spilled files become more.
+The exit code is 1 if, per 100,000 operations, memory grows by 1 MB or more in any process that was there all the time,
+or descriptors, threads, processes, segments or spilled files become one more.
 """
 
 from __future__ import annotations

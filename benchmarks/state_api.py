@@ -1,4 +1,4 @@
-"""Claims: ten thousand rows of the state API at once, and the first hundred in no time."""
+"""Claim: ten thousand rows of the state API at once."""
 
 from __future__ import annotations
 
