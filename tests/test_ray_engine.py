@@ -96,6 +96,7 @@ def test_examples_print_the_same(example: str) -> None:
         encoding="utf-8",
         timeout=60,
     )
+    assert ours.returncode == 0 and ours.stdout, ours.stderr[-3000:]
     assert done.stdout == ours.stdout, done.stderr[-3000:]
 
 
@@ -122,7 +123,8 @@ def test_other_engines_are_refused() -> None:
 def test_strict_mode_does_not_know_the_argument() -> None:
     script = "import miniray; miniray.init(engine='ray')"
     environment = {**os.environ, "MINIRAY_STRICT": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8")
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=50)
     assert done.stderr.splitlines()[-1] == "RuntimeError: Unknown keyword argument(s): engine"
 
 

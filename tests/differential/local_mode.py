@@ -46,7 +46,6 @@ _PROGRAMS = {
         "concurrency": "errors_of_coroutines",
         "error_types": "errors_of_local_classes base_exceptions exceptions_that_cannot_be_pickled "
         "exceptions_unknown_to_the_driver",
-        "runtime_envs": "environment_variables threads_that_the_environment_sets",
         "task_calls": "what_cannot_be_imported_says_so",
         "task_runs": "omp_threads_follow_cpus",
     },
