@@ -97,9 +97,9 @@ class FreeSegments(Struct, array_like=True, tag=6):
 
 
 class SegmentsOrphaned(Struct, array_like=True, tag=7):
-    """Owner to head: these locations are free, and their writer is dead: unlink them."""
+    """Owner to head: these locations are free since then (`segment.clock`), and their writer is dead: unlink them."""
 
-    locations: list[Location]
+    frees: list[tuple[Location, int]]
 
 
 class ReportLost(Struct, array_like=True, tag=9):

@@ -66,8 +66,10 @@ class Memory:
         self._tokens = count(1)
         self._spilling: dict[tuple[bytes, bytes], int] = {}  #: (node, who) -> token with which it was asked to spill
         self._planners: dict[bytes, SpillPlanner] = {}
-        self._early: dict[bytes, list[Location]] = {}  #: what was freed of writers that are about to die
-        self._slots: dict[str, set[int]] = {}  #: of a dead process's slabs: where objects begin that are not free
+        #: what was freed of writers that are about to die, and when
+        self._early: dict[bytes, list[tuple[Location, int]]] = {}
+        #: of a dead process's slabs: where objects begin that are not free, and when they were made
+        self._slots: dict[str, dict[int, int]] = {}
         given = head.config.system_config
         self._threshold = setting(given, *SPILLING_THRESHOLD) if setting(given, *SPILLING_ENABLED) else 1.0
         self._spill_dir = head.startup.paths.spill
@@ -265,8 +267,8 @@ class Memory:
             if node is not None:
                 node.store_used -= max(0, member.reserved - left)
             member.reserved = 0
-        for location in self._early.pop(member.worker_id, ()):
-            self._free_orphan(location)
+        for location, freed_at in self._early.pop(member.worker_id, ()):
+            self._free_orphan(location, freed_at)
         for planner in self._planners.values():
             planner.gone(member.worker_id)
         self._spilling.pop((member.node_id, member.worker_id), None)
@@ -295,7 +297,7 @@ class Memory:
             for name in segment.segment_names(directory, writer):
                 path = os.path.join(directory, name)
                 slots = None if segment.is_free(name) else segment.read_ledger(path)
-                if member.node_died or segment.is_free(name) or segment.ends_with_writer(name) or slots == set():
+                if member.node_died or segment.is_free(name) or segment.ends_with_writer(name) or slots == {}:
                     segment.unlink(path)
                     continue
                 if slots:
@@ -327,22 +329,23 @@ class Memory:
 
     def on_orphaned(self, sender: bytes, message: SegmentsOrphaned) -> None:
         """Objects whose writer is dead are free."""
-        for location in message.locations:
+        for location, freed_at in message.frees:
             if os.sep not in location.segment and not location.segment.startswith("."):
-                self._free_orphan(location)
+                self._free_orphan(location, freed_at)
         if self._waiting:
             self._look_again()
 
-    def _free_orphan(self, location: Location) -> None:
+    def _free_orphan(self, location: Location, freed_at: int) -> None:
         name = location.segment
         if name not in self._orphaned:
             writer = self._head.members.get(location.writer)
             if writer is not None and not writer.dead:  # it has said Goodbye, and we have not noticed yet
-                self._early.setdefault(location.writer, []).append(location)
+                self._early.setdefault(location.writer, []).append((location, freed_at))
             return
         slots = self._slots.get(name)
         if slots is not None:
-            slots.discard(location.offset)
+            if slots.get(location.offset, freed_at) < freed_at:  # else the slot was used again since
+                del slots[location.offset]
             if slots:
                 return
         self._unlink_orphan(name)

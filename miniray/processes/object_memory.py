@@ -33,7 +33,8 @@ class ObjectMemory:
         self.idle = IdleMemory(core)
         self.opened: SegmentStore | None = None  #: the store, once there was a large object
         self._opening = threading.Lock()
-        self._sent_frees: dict[bytes, deque[Location]] = {}  #: writer -> what was lately freed of what it wrote
+        #: writer -> what was lately freed of what it wrote, and when
+        self._sent_frees: dict[bytes, deque[tuple[Location, int]]] = {}
 
     @property
     def store(self) -> SegmentStore:
@@ -77,6 +78,7 @@ class ObjectMemory:
             return
         from miniray.system import segment, shared_memory  # they are there already where large objects are
 
+        freed_at = segment.clock()
         if location.size > shared_memory.SLAB_OBJECT_LIMIT:
             # The writer may be dead without our knowing it: then the name says to the head that nobody needs it.
             segment.mark_free(core.store_dir, location.segment, core.session.get("spill_dir", ""))
@@ -86,9 +88,9 @@ class ObjectMemory:
             sent = self._sent_frees.get(location.writer)
             if sent is None:
                 sent = self._sent_frees[location.writer] = deque(maxlen=_REMEMBERED)
-            sent.append(location)
+            sent.append((location, freed_at))
         elif not core.head_lost:
-            core.post(core.head, objects.SegmentsOrphaned([location]))
+            core.post(core.head, objects.SegmentsOrphaned([(location, freed_at)]))
 
     def writer_left(self, worker_id: bytes) -> None:
         """A process that wrote for us is gone, and may not have read any more what we freed lately. Told twice does no

@@ -6,10 +6,12 @@ Names
     before the first object is complete, in a pool, and when its object's owner has freed it. So a look at the
     directory tells what a dead process left that nobody needs (``is_free``), and who comes too late finds nothing. A
     segment that was moved to disk has the same name in the directory for spilled ones. ``NAMEp`` holds objects that
-    its writer owns: they are lost with it (``ends_with_writer``); others, the results of tasks, outlive it.
+    its writer owns: they are lost with it (``ends_with_writer``); others, the results of tasks, outlive it. Slabs have
+    an ``s`` after the number (``is_slab``).
 
-Slabs begin with a *ledger*, which says what objects are in them: who looks after a dead process's slab reads there what
-is still to be freed.
+Slabs begin with a *ledger*, which says what objects are in them, and since when: who looks after a dead process's slab
+reads there what is still to be freed. A slot serves one object after the other, and who freed one of them may not know
+that; its word is about the present one only if that is older.
 
 Memory is allocated with ``posix_fallocate`` before anybody touches it. A full ``/dev/shm`` is then an
 ``ObjectStoreFullError`` here; a sparse file would be a SIGBUS in the middle of somebody's copy.
@@ -23,6 +25,8 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import struct
+import time
 
 from miniray.exceptions import ObjectStoreFullError, OutOfDiskError
 from miniray.system.slab_allocator import SlabAllocator
@@ -33,11 +37,15 @@ PAGE = mmap.ALLOCATIONGRANULARITY
 FREE = "~"
 #: What the name ends with when the objects are lost with their writer.
 OWNED = "p"
-#: Bytes of a slab, and bytes at its start that say where its objects begin: 16 bits for each 64 KiB.
+#: What follows the number in the name of a slab.
+SLAB = "s"
+#: Bytes of a slab, and bytes at its start that say where its objects begin, and since when: a word for each 64 KiB.
 SLAB_SIZE = 16 << 20
-LEDGER_SIZE = 512
 _GRANULE = 64 << 10
 _UNIT = 64
+_WORDS = struct.Struct(f"<{SLAB_SIZE // _GRANULE}Q")
+_MARK_BITS = 11  # of a word, for the place in its 64 KiB, which is a multiple of _UNIT; the others are for the time
+LEDGER_SIZE = _WORDS.size
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _CHUNK = 64 << 20  # a signal makes posix_fallocate start over: in chunks it gets there in spite of a profiler's timer
@@ -151,13 +159,22 @@ class Segment:
             done += os.pwrite(self.descriptor, source[done : done + _CHUNK], offset + done)
 
     def note(self, offset: int, live: bool) -> None:
-        """Write into the ledger that an object begins here, or that it is freed. (Two in one granule, both smaller than
-        what goes into shared memory, share an entry.)
+        """Write into the ledger, if this is a slab, that an object begins here, or that it is freed. (Two in one
+        granule, both smaller than what goes into shared memory, share a word.)
         """
+        if not is_slab(self.name):
+            return
+        start = 8 * (offset // _GRANULE)
+        word = clock() << _MARK_BITS | offset % _GRANULE // _UNIT + 1 if live else 0
         if self.mapping is not None:
-            entry = 2 * (offset // _GRANULE)
-            mark = offset % _GRANULE // _UNIT + 1 if live else 0
-            self.mapping[entry : entry + 2] = mark.to_bytes(2, "little")
+            self.mapping[start : start + 8] = word.to_bytes(8, "little")
+            return
+        try:
+            with open(self.path, "r+b") as file:  # it was moved to disk
+                file.seek(start)
+                file.write(word.to_bytes(8, "little"))
+        except FileNotFoundError:  # somebody swept the directory
+            pass
 
     def close(self) -> None:
         """Close the descriptor; the mapping stays."""
@@ -227,14 +244,28 @@ def ends_with_writer(name: str) -> bool:
     return name.endswith(OWNED)
 
 
-def read_ledger(path: str) -> set[int] | None:
-    """Where the objects of a slab begin; None for a segment that is no slab."""
+def is_slab(name: str) -> bool:
+    """Whether the file of this name is a slab."""
+    return name.removesuffix(OWNED).endswith(SLAB)
+
+
+def clock() -> int:
+    """Microseconds of a clock that all processes of the machine share: when an object was made, and when freed."""
+    return time.monotonic_ns() // 1000
+
+
+def read_ledger(path: str) -> dict[int, int] | None:
+    """Where the objects of a slab begin, and when they were made (`clock`); None for a segment that is no slab."""
+    if not is_slab(os.path.basename(path)):
+        return None
     with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size != SLAB_SIZE:
-            return None
-        ledger = file.read(LEDGER_SIZE)
-    marks = memoryview(ledger).cast("H")
-    return {index * _GRANULE + (mark - 1) * _UNIT for index, mark in enumerate(marks) if mark}
+        words = _WORDS.unpack(file.read(LEDGER_SIZE))
+    found = {}
+    for index, word in enumerate(words):
+        made_at, mark = divmod(word, 1 << _MARK_BITS)
+        if mark:
+            found[index * _GRANULE + (mark - 1) * _UNIT] = made_at
+    return found
 
 
 def open_segment(name: str, directories: tuple[str, ...]) -> tuple[int, str]:

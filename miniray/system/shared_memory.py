@@ -50,7 +50,7 @@ from miniray.exceptions import ObjectStoreFullError
 from miniray.system import segment_viewers, spilling
 from miniray.system.buffer import Buffer
 from miniray.system.foreign_segments import ForeignSegment, ForeignSegments
-from miniray.system.segment import FREE, OWNED, PAGE, SLAB_SIZE, Segment, segment_name, unlink
+from miniray.system.segment import FREE, OWNED, PAGE, SLAB, SLAB_SIZE, Segment, segment_name, unlink
 from miniray.system.segment_mover import SegmentMover
 from miniray.system.segment_pool import POOL_LIMIT, SegmentPool
 from miniray.system.segment_views import SegmentViews
@@ -219,17 +219,18 @@ class SegmentStore:
             raise
         return self._filled(memory, size, owned)
 
-    def _new_segment(self, size: int, directory: str, free: bool, owned: bool = False) -> Segment:
+    def _new_segment(self, size: int, directory: str, free: bool, mark: str = "") -> Segment:
         if self._closed:
             raise RuntimeError("the segment store is closed")
         while True:
             try:
-                return Segment.create(directory, self._next_name() + OWNED * owned, size, free)
+                return Segment.create(directory, self._next_name() + mark, size, free)
             except FileExistsError:  # whoever left it, its objects may be alive
                 continue
 
     def _new_slab(self, on_disk: bool, owned: bool) -> Segment:
-        slab = self._new_segment(SLAB_SIZE, self.spill_directory if on_disk else self.directory, False, owned)
+        directory = self.spill_directory if on_disk else self.directory
+        slab = self._new_segment(SLAB_SIZE, directory, False, SLAB + OWNED * owned)
         self._own[slab.name] = slab
         return slab
 
@@ -345,6 +346,7 @@ class SegmentStore:
             memory = self._own.get(segment)
             if memory is None or memory.objects.pop(offset, None) is None:
                 return False
+            memory.note(offset, False)
             if offset in memory.views:
                 memory.deferred[offset] = size, shared
                 return True

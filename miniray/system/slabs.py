@@ -59,7 +59,6 @@ class Slabs:
 
     def free(self, slab: Segment, offset: int, size: int, shared: bool) -> bool:
         """An object is freed. Whether its slab is none of ours any more: nobody needs it."""
-        slab.note(offset, False)
         if slab.forked or (shared and segment_viewers.is_viewed(slab.descriptor, offset, size)):
             slab.lingering[offset] = size
             self.lingering += 1

@@ -4,7 +4,8 @@ The order of a move makes it safe for readers, who know nothing of it: copy unde
 copy into place, then unlink the segment in memory. At each moment one of the two is there, whole. Nothing is synced:
 the objects end with the session, so they need not survive the machine.
 
-Only the bytes of objects are copied. A slab moves whole, so small objects reach the disk in few files.
+Only the bytes of objects are copied, and the ledger of a slab. A slab moves whole, so small objects reach the disk in
+few files.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from miniray.exceptions import OutOfDiskError
-from miniray.system.segment import NO_ROOM, unlink
+from miniray.system.segment import LEDGER_SIZE, NO_ROOM, unlink
 from miniray.system.segment_viewers import is_file_viewed
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def check_disk(directory: str, threshold: float) -> None:
 def copy_to_disk(memory: Segment, directory: str, threshold: float) -> bool:
     """Copy the objects of a segment to a hidden file. False, without a trace, if that is not possible."""
     ranges = {**memory.objects, **{offset: size for offset, (size, _) in memory.deferred.items()}}
+    if memory.allocator is not None:
+        ranges[0] = LEDGER_SIZE
     return copy_ranges(memory.path, hidden(directory, memory.name), ranges.items(), memory.size, threshold)
 
 
@@ -133,6 +136,9 @@ def allocated_ranges(path: str) -> list[tuple[int, int]]:
 def switch_to_disk(memory: Segment, directory: str) -> bool:
     """The hidden copy takes the segment's place. False if the object was freed by its owner in the meantime."""
     path = os.path.join(directory, memory.name)
+    if memory.allocator is not None and memory.mapping is not None:
+        with open(hidden(directory, memory.name), "r+b") as file:  # as it is now: objects were freed during the copy
+            file.write(memory.mapping[:LEDGER_SIZE])
     os.rename(hidden(directory, memory.name), path)
     try:
         os.unlink(memory.path)

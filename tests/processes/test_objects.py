@@ -321,6 +321,64 @@ def test_small_shared_objects_of_dead_workers_are_freed_one_by_one_and_their_sla
     wait_for(lambda: not os.path.exists(slab), message=lambda: f"{slab} is still there")
 
 
+def place(ref):
+    return current.core_or_none().objects.entries[ref.binary()].payload.location
+
+
+def kill_and_see_it_dead(pid):
+    """Until the owner has told the head, too, what it had freed."""
+    core = current.core_or_none()
+    before = len(core.dead)
+    os.kill(pid, 9)
+    wait_for(lambda: len(core.dead) > before)
+    miniray.nodes()  # the head has handled what came before
+
+
+# With both CPUs, so that there is one worker after the other.
+@miniray.remote(max_retries=0, num_returns=2, num_cpus=2)
+def make_once(size, value):
+    return bytes([value]) * size, os.getpid()
+
+
+@miniray.remote(max_retries=0, num_returns=2, num_cpus=2)
+def spill_here():
+    return current.core_or_none().objects.memory.store.spill(), os.getpid()
+
+
+def test_an_object_in_a_slot_that_was_used_before_outlives_its_worker(session):
+    for _ in range(10):
+        first, pid = make_once.remote(300_000, 1)
+        miniray.wait([first])
+        freed, before = place(first), miniray.get(pid)
+        del first, pid
+        second, pid = make_once.remote(300_000, 2)
+        miniray.wait([second])
+        if miniray.get(pid) == before and place(second) == freed:
+            break
+    else:
+        pytest.fail("no slot was used again")
+    kill_and_see_it_dead(before)
+    assert miniray.get(second, timeout=10)[0] == 2
+
+
+def test_an_object_as_large_as_a_slab_outlives_its_worker(session):
+    data, pid = make_once.remote(SLAB_SIZE, 0)
+    kill_and_see_it_dead(miniray.get(pid))
+    assert miniray.get(data, timeout=10) == bytes(SLAB_SIZE)
+
+
+def test_small_objects_that_were_moved_to_disk_outlive_their_worker(session):
+    for _ in range(10):
+        data, pid = make_once.remote(300_000, 3)
+        miniray.wait([data])
+        spilled, spiller = miniray.get(list(spill_here.remote()))
+        if spiller == miniray.get(pid):
+            break
+    assert spilled >= 300_000
+    kill_and_see_it_dead(spiller)
+    assert miniray.get(data, timeout=10)[0] == 3
+
+
 def test_what_a_dead_actor_has_put_goes_with_it(session):
     @miniray.remote
     class Putter:

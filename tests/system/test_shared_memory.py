@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniray.exceptions import ObjectStoreFullError
-from miniray.system.segment import is_free, mark_free, segment_names, unlink
+from miniray.system.segment import LEDGER_SIZE, clock, is_free, mark_free, read_ledger, segment_names, unlink
 from miniray.system.serialization import deserialize, serialize
 from miniray.system.shared_memory import SLAB_OBJECT_LIMIT, SLAB_SIZE, Buffer, SegmentStore
 
@@ -354,7 +354,7 @@ def test_a_slab_costs_what_is_used_of_it(store: SegmentStore, quota: Quota) -> N
 
 
 def test_a_slab_without_objects_goes_back_but_for_one(store: SegmentStore, quota: Quota) -> None:
-    buffers = [put(store, b"x" * (MIB - 64)) for _ in range(2 * SLAB_SIZE // MIB)]
+    buffers = [put(store, b"x" * (MIB - LEDGER_SIZE // 16)) for _ in range(2 * SLAB_SIZE // MIB)]
     assert quota.held == 2 * SLAB_SIZE
     for buffer in buffers:
         store.free(*where(buffer), shared=False)
@@ -362,12 +362,36 @@ def test_a_slab_without_objects_goes_back_but_for_one(store: SegmentStore, quota
     assert len(files(store)) == 1
 
 
+def test_a_slab_says_where_its_objects_begin_and_since_when(store: SegmentStore) -> None:
+    began = clock()
+    buffers = [put(store, b"x" * SMALL) for _ in range(3)]
+    path = os.path.join(store.directory, buffers[0].segment)
+    ledger = read_ledger(path)
+    assert ledger is not None and sorted(ledger) == [buffer.offset for buffer in buffers]
+    assert all(began <= made_at <= clock() for made_at in ledger.values())
+    store.free(*where(buffers[1]), shared=False)
+    assert sorted(read_ledger(path) or ()) == [buffers[0].offset, buffers[2].offset]
+    freed_at = clock()
+    while clock() == freed_at:  # a message takes longer
+        pass
+    again = put(store, b"y" * SMALL)
+    assert where(again) == where(buffers[1])
+    assert (read_ledger(path) or {})[again.offset] > freed_at
+
+
+def test_an_object_as_large_as_a_slab_is_none(store: SegmentStore) -> None:
+    buffer = put(store, bytes(SLAB_SIZE))
+    path = os.path.join(store.directory, buffer.segment)
+    assert os.path.getsize(path) == SLAB_SIZE
+    assert read_ledger(path) is None
+
+
 def test_the_pool_is_given_up_before_the_quota_refuses(store: SegmentStore, quota: Quota) -> None:
     quota.limit = 4 * MIB
     store.free(*where(put(store, b"x" * 3 * MIB)), shared=False)
     buffer = put(store, b"y" * 2 * MIB)
     assert quota.held == 2 * MIB
-    small = [put(store, b"y" * (MIB - 512)) for _ in range(2)]
+    small = [put(store, b"y" * (MIB - LEDGER_SIZE)) for _ in range(2)]
     for size in (2 * MIB, MIB):
         with pytest.raises(ObjectStoreFullError, match="over quota"):
             store.create(size)

@@ -13,7 +13,7 @@ import pytest
 
 from miniray.exceptions import ObjectStoreFullError, OutOfDiskError
 from miniray.system import spilling
-from miniray.system.segment import mark_free
+from miniray.system.segment import mark_free, read_ledger
 from miniray.system.shared_memory import SLAB_OBJECT_LIMIT, SegmentStore
 from tests.system.test_shared_memory import LARGE, MIB, SMALL, Quota, put, where
 
@@ -77,6 +77,28 @@ def test_small_objects_reach_the_disk_in_one_file(store: SegmentStore) -> None:
         put(store, content(number, SMALL))
     store.spill()
     assert len(on_disk(store)) == 1
+
+
+@pytest.mark.parametrize("freed", ["before", "during", "after"])
+def test_the_ledger_of_a_slab_moves_with_it(store: SegmentStore, monkeypatch: pytest.MonkeyPatch, freed: str) -> None:
+    buffers = [put(store, content(n, SMALL)) for n in range(3)]
+    copy = spilling.copy_to_disk
+
+    def copy_and_free(*arguments: Any) -> bool:
+        copied = copy(*arguments)
+        store.free(*where(buffers[1]), shared=True)
+        return copied
+
+    if freed == "before":
+        store.free(*where(buffers[1]), shared=True)
+    elif freed == "during":
+        monkeypatch.setattr(spilling, "copy_to_disk", copy_and_free)
+    store.spill()
+    if freed == "after":
+        store.free(*where(buffers[1]), shared=True)
+    (name,) = on_disk(store)
+    ledger = read_ledger(os.path.join(store.spill_directory, name))
+    assert ledger is not None and sorted(ledger) == [buffers[0].offset, buffers[2].offset]
 
 
 def test_spilling_stops_when_enough_came_back_and_takes_the_oldest(store: SegmentStore) -> None:
