@@ -6,7 +6,6 @@ import argparse
 import sys
 from typing import Any
 
-from miniray.util.state.exception import RayStateApiException
 from miniray.util.state.logs import get_log, list_logs
 from miniray.util.state.options import DEFAULT_RPC_TIMEOUT
 
@@ -37,20 +36,17 @@ def run(given: argparse.Namespace) -> int:
     """Carry the command out; the exit code."""
     words = list(given.what)
     kind = words.pop(0) if words and words[0] in ("cluster", "actor", "task", "worker") else "cluster"
-    try:
-        if kind == "cluster":
-            return _cluster(given, words[0] if words else "*")
-        wanted = given.pid if kind == "worker" and given.pid else given.id or (words[0] if words else None)
-        if not wanted:
-            raise ValueError(f"say which {kind}: --id" + (" or --pid" if kind == "worker" else ""))
-        if kind == "actor":
-            _show(given, actor_id=wanted)
-        elif kind == "task":
-            _show(given, task_id=wanted)
-        else:
-            _show(given, pid=int(wanted), node_ip="127.0.0.1")
-    except RayStateApiException as error:
-        raise RuntimeError(str(error)) from error
+    if kind == "cluster":
+        return _cluster(given, words[0] if words else "*")
+    wanted = given.pid if kind == "worker" and given.pid else given.id or (words[0] if words else None)
+    if not wanted:
+        raise ValueError(f"say which {kind}: --id" + (" or --pid" if kind == "worker" else ""))
+    if kind == "actor":
+        _show(given, actor_id=wanted)
+    elif kind == "task":
+        _show(given, task_id=wanted)
+    else:
+        _show(given, pid=int(wanted), node_ip="127.0.0.1")
     return 0
 
 

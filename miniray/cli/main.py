@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from miniray.cli import logs, memory, microbenchmark, run, start, state, status, stop, timeline
+from miniray.util.state.exception import RayStateApiException
 from miniray.version import __version__
 
 
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit has a place
         return 1
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except KeyboardInterrupt:  # as a shell tells it
+        return 130
+    except (OSError, RuntimeError, ValueError, RayStateApiException) as error:
         print(f"miniray {given.command}: {error}", file=sys.stderr)
         return 1

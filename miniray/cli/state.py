@@ -11,7 +11,6 @@ from typing import Any
 
 from miniray.cli.text_table import table, yaml
 from miniray.util.state.client import SCHEMAS, StateApiClient
-from miniray.util.state.exception import RayStateApiException
 from miniray.util.state.options import (
     DEFAULT_LIMIT,
     DEFAULT_RPC_TIMEOUT,
@@ -84,10 +83,7 @@ def run_list(given: argparse.Namespace) -> int:
     options = ListApiOptions(limit=given.limit, timeout=given.timeout, filters=given.filter, detail=given.detail)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            rows = StateApiClient(given.address).list(given.resource, options, False, _explain=True)
-        except RayStateApiException as error:
-            raise RuntimeError(str(error)) from error
+        rows = StateApiClient(given.address).list(given.resource, options, False, _explain=True)
     _print_warnings(caught)
     columns = SCHEMAS[given.resource].list_columns(given.detail)
     found = [{column: value for column, value in row.asdict().items() if column in columns} for row in rows]
@@ -117,10 +113,7 @@ def _list_table(resource: StateResource, columns: list[str], rows: list[dict[str
 
 def run_get(given: argparse.Namespace) -> int:
     """Carry `get` out; the exit code."""
-    try:
-        found = StateApiClient(given.address).get(given.resource, given.id, GetApiOptions(timeout=given.timeout))
-    except RayStateApiException as error:
-        raise RuntimeError(str(error)) from error
+    found = StateApiClient(given.address).get(given.resource, given.id, GetApiOptions(timeout=given.timeout))
     if found is None:
         print(f"Resource with id={given.id} not found in the cluster.")
         return 0
@@ -135,12 +128,9 @@ def run_get(given: argparse.Namespace) -> int:
 def run_summary(given: argparse.Namespace) -> int:
     """Carry `summary` out; the exit code."""
     resource = SummaryResource(given.resource)
-    try:
-        answer = StateApiClient(given.address).summary(
-            resource, options=SummaryApiOptions(timeout=given.timeout), raise_on_missing_output=False
-        )
-    except RayStateApiException as error:
-        raise RuntimeError(str(error)) from error
+    answer = StateApiClient(given.address).summary(
+        resource, options=SummaryApiOptions(timeout=given.timeout), raise_on_missing_output=False
+    )
     summary = answer["cluster"]
     if given.format == "json":
         print(json.dumps(summary))

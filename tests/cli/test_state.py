@@ -14,6 +14,8 @@ import miniray
 from miniray.cli.main import main
 from miniray.cli.text_table import table, yaml
 from miniray.util import state
+from miniray.util.state.exception import ServerUnavailable
+from miniray.util.state.source import Source
 from tests.waiting import wait_for
 
 Capture = pytest.CaptureFixture[str]
@@ -88,6 +90,29 @@ def test_what_cannot_be_is_said_in_one_line(capsys: Capture) -> None:
         with pytest.raises(SystemExit):
             main(wrong)
     assert "Please provide key=val or key!=val" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["timeline"], ["memory"], ["list", "nodes"], ["logs"]])
+def test_a_head_that_does_not_answer_is_said_in_one_line(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def no_answer(self: Source, what: str, *rest: Any, **arguments: Any) -> Any:
+        raise ServerUnavailable("no answer")
+
+    monkeypatch.setattr(Source, "query", no_answer)
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == f"miniray {arguments[0]}: no answer\n"
+
+
+def test_a_command_that_is_interrupted_ends_as_a_shell_expects(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def interrupted(self: Source, what: str, *rest: Any, **arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Source, "query", interrupted)
+    assert main(["logs", "--follow"]) == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_the_timeline_is_a_file(tmp_path: Path, capsys: Capture) -> None:
