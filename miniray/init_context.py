@@ -14,7 +14,7 @@ from miniray.processes import current
 from miniray.processes.driver import connect, job_config
 from miniray.system import user_log
 from miniray.system.ray_settings import spilling_directory
-from miniray.system.session import find_session
+from miniray.system.session import environment_address, find_session
 from miniray.version import __version__
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ class Session(Protocol):
 
     def disconnect(self, exiting: bool = False) -> None:
         """Leave it, and end it if it is this driver's own."""
-
-
-#: Where an address may come from when the program gives none; the first that is set holds.
-_ADDRESS_VARIABLES = ("MINIRAY_ADDRESS", "RAY_ADDRESS")
 
 
 def check_first(given: dict[str, Any]) -> None:
@@ -101,12 +97,11 @@ def say_again() -> None:
 def _address(address: str | None) -> str | None:
     """The address that holds: the given one, unless the environment has one and the given one leaves it open."""
     if not address or address == "auto":
-        for variable in _ADDRESS_VARIABLES:
-            named = os.environ.get(variable)
-            if named and named != address:
-                line = f"Using address {named} set in the environment variable {variable}"
-                user_log.say(user_log.INFO, line, caller=4)
-                return named
+        variable, named = environment_address()
+        if named and named != address:
+            line = f"Using address {named} set in the environment variable {variable}"
+            user_log.say(user_log.INFO, line, caller=4)
+            return named
     elif options.strict_mode() and address != "local" and ":" not in address:
         raise ValueError(f"Invalid address format: {address}")
     return address

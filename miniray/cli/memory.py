@@ -16,7 +16,7 @@ _WIDE = 137
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command."""
     parser = commands.add_parser("memory", help="show the object references that are held, and why")
-    parser.add_argument("--address", default="auto", help="which session (default: the newest one)")
+    parser.add_argument("--address", help="which session (default: RAY_ADDRESS, else the newest one)")
     parser.add_argument(
         "--group-by", choices=memory_table.GROUP_BY, default="NODE_ADDRESS", type=str.upper, help="one table for each"
     )

@@ -15,16 +15,17 @@ _BYTES = ("memory", "object_store_memory")
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command."""
     parser = commands.add_parser("status", help="show nodes, resources and demands of the running head")
-    parser.add_argument("--address", default="auto", help="which session (default: the newest shared one)")
+    parser.add_argument("--address", help="which session (default: RAY_ADDRESS, else the newest shared one)")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
     """Carry the command out; the exit code."""
-    info = session.find_session(given.address)
+    address = given.address or session.environment_address()[1] or "auto"
+    info = session.find_session(address)
     if info is None:
-        raise ConnectionError(f"there is no session at {given.address!r}")
+        raise ConnectionError(f"there is no session at {address!r}")
     with ControlClient(info) as client:
         status = client.query("status")
         status["node_rows"] = client.query("nodes")

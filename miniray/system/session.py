@@ -35,6 +35,8 @@ _SHM = SHARED_MEMORY
 LEAST_CAPACITY = 128 << 20
 #: longest socket name inside "<root>/s-12345678/k/", and the limit of a path in a sockaddr_un
 _LONGEST_ROOT = 107 - len("/s-12345678/k/") - 24
+#: Where an address may come from when none is given; the first that is set holds.
+_ADDRESS_VARIABLES = ("MINIRAY_ADDRESS", "RAY_ADDRESS")
 _HOW_TO_START = "Start one with `miniray start --head`, or call miniray.init() without an address."
 
 
@@ -406,6 +408,15 @@ def running_sessions(root: str | None = None) -> list[SessionInfo]:
                 found.append(info)
     found.sort(key=lambda info: info.start_time, reverse=True)
     return found
+
+
+def environment_address() -> tuple[str, str]:
+    """The variable that names a session, and what it says; "" and "" if none does."""
+    for variable in _ADDRESS_VARIABLES:
+        named = os.environ.get(variable)
+        if named:
+            return variable, named
+    return "", ""
 
 
 def find_session(address: str | None, root: str | None = None, timeout: float = 1.0) -> SessionInfo | None:

@@ -13,6 +13,7 @@ import pytest
 import miniray
 from miniray.cli.main import main
 from miniray.cli.text_table import table, yaml
+from miniray.processes import current
 from miniray.util import state
 from miniray.util.state.exception import ServerUnavailable
 from miniray.util.state.source import Source
@@ -147,6 +148,17 @@ def test_another_process_finds_the_session() -> None:
         check=True,
     )
     assert [row["state"] for row in json.loads(done.stdout)] == ["ALIVE"]
+
+
+@pytest.mark.parametrize("variable", ["RAY_ADDRESS", "MINIRAY_ADDRESS"])
+@pytest.mark.parametrize("command", ["list nodes", "memory", "timeline", "logs", "status"])
+def test_every_command_goes_where_the_environment_points(
+    command: str, variable: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv(variable, "127.0.0.1:1")
+    monkeypatch.setattr(current, "core_or_none", lambda: None)  # as in a process without a session
+    assert main(command.split()) == 1
+    assert "looked for a running head of this user with that name, directory or port" in capsys.readouterr().err
 
 
 def test_a_table_is_aligned_and_takes_several_lines_for_several_values() -> None:

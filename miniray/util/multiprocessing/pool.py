@@ -8,7 +8,6 @@ library's by accident (it returns an exception from `imap`, where the other rais
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import threading
 from collections import deque
@@ -19,6 +18,7 @@ from typing import Any, cast
 import miniray
 from miniray.actor import kill
 from miniray.exceptions import RayError
+from miniray.system.session import environment_address
 from miniray.util.debug import log_once
 
 __all__ = ["AsyncResult", "IMapIterator", "Pool", "TimeoutError"]
@@ -427,7 +427,7 @@ def _chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def _start_session(processes: int | None, address: str | None) -> int:
     """Join a session, or start one with so many CPUs, if there is none. Returns the number of processes to start."""
     if not miniray.is_initialized():
-        address = address or os.environ.get("RAY_ADDRESS") or os.environ.get("MINIRAY_ADDRESS")
+        address = address or environment_address()[1]
         if address and address != "local" or processes is None or processes <= 0:
             miniray.init(address)
         else:

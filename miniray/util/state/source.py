@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from miniray.exceptions import RaySystemError
@@ -22,8 +21,8 @@ class Source:
     """Asks one head.
 
     Args:
-        address: as for `init`; None or "auto": the session of this process, else that of ``RAY_ADDRESS``, else the
-            newest one of this user.
+        address: as for `init`; None or "auto": the session of this process, else that of ``RAY_ADDRESS`` or
+            ``MINIRAY_ADDRESS``, else the newest one of this user.
 
     Raises:
         ConnectionError: there is no such session.
@@ -65,7 +64,8 @@ def _names(address: str | None, mine: dict[str, Any]) -> bool:
 
 
 def _find(address: str | None) -> session.SessionInfo:
-    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if not address or address == "auto":
+        address = session.environment_address()[1] or "auto"
     if address == "auto":
         running = session.running_sessions()
         found = next((info for info in running if not info.private), running[0] if running else None)
