@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from miniray.cli.text_table import table, yaml
-from miniray.util.state.client import SCHEMAS, StateApiClient
+from miniray.util.state.client import ID_COLUMN, SCHEMAS, StateApiClient
 from miniray.util.state.options import (
     DEFAULT_LIMIT,
     DEFAULT_RPC_TIMEOUT,
@@ -23,6 +23,7 @@ from miniray.util.state.options import (
 )
 
 _KINDS = [resource.value.replace("_", "-") for resource in StateResource]
+_KINDS_WITH_ID = [resource.value.replace("_", "-") for resource in ID_COLUMN]
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +39,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=run_list)
 
     parser = commands.add_parser("get", help="show one task, actor, worker, node, ... with all details")
-    parser.add_argument("resource", type=_resource, metavar="{" + "|".join(_KINDS) + "}")
+    parser.add_argument("resource", type=_resource_with_id, metavar="{" + "|".join(_KINDS_WITH_ID) + "}")
     parser.add_argument("id")
     _common(parser, ("yaml", "json"))
     parser.set_defaults(run=run_get)
@@ -60,6 +61,13 @@ def _resource(text: str) -> StateResource:
         return StateResource(text.replace("-", "_"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_KINDS)}") from None
+
+
+def _resource_with_id(text: str) -> StateResource:
+    resource = _resource(text)
+    if resource not in ID_COLUMN:
+        raise argparse.ArgumentTypeError(f"{text} have no ids: get one of {', '.join(_KINDS_WITH_ID)}")
+    return resource
 
 
 def _filter(text: str) -> Filter:
@@ -113,8 +121,13 @@ def _list_table(resource: StateResource, columns: list[str], rows: list[dict[str
 
 def run_get(given: argparse.Namespace) -> int:
     """Carry `get` out; the exit code."""
-    found = StateApiClient(given.address).get(given.resource, given.id, GetApiOptions(timeout=given.timeout))
-    if found is None:
+    client = StateApiClient(given.address)
+    found = client.get(given.resource, given.id, GetApiOptions(timeout=given.timeout))
+    if found is None and given.resource is StateResource.JOBS:
+        # A driver has no submission id, which is what a job is got by; the list shows the id of its job.
+        options = ListApiOptions(timeout=given.timeout, detail=True, filters=[("job_id", "=", given.id)])
+        found = client.list(given.resource, options, False)
+    if not found:
         print(f"Resource with id={given.id} not found in the cluster.")
         return 0
     rows = [row.asdict() for row in (found if isinstance(found, list) else [found])]

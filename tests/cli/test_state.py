@@ -73,6 +73,18 @@ def test_one_row_is_shown_with_all_details(actor: Any, capsys: Capture) -> None:
     assert "not found in the cluster" in capsys.readouterr().out
 
 
+def test_the_job_of_a_driver_is_got_by_the_id_that_the_list_shows(capsys: Capture) -> None:
+    assert main(["list", "jobs", "--format", "json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert main(["get", "jobs", listed["job_id"], "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert listed.items() <= row.items()
+    assert main(["get", "jobs", listed["job_id"]]) == 0
+    assert "type: DRIVER\n" in capsys.readouterr().out
+    assert main(["get", "jobs", "ff000000"]) == 0
+    assert "not found in the cluster" in capsys.readouterr().out
+
+
 def test_summaries_count(capsys: Capture) -> None:
     assert main(["summary", "tasks"]) == 0
     output = capsys.readouterr().out
@@ -87,7 +99,7 @@ def test_summaries_count(capsys: Capture) -> None:
 def test_what_cannot_be_is_said_in_one_line(capsys: Capture) -> None:
     assert main(["list", "tasks", "--filter", "nope=1"]) == 1
     assert "The given filter column nope is not supported" in capsys.readouterr().err
-    for wrong in (["list", "tasks", "--filter", "nope"], ["list", "nothing"]):
+    for wrong in (["list", "tasks", "--filter", "nope"], ["list", "nothing"], ["get", "runtime-envs", "ab"]):
         with pytest.raises(SystemExit):
             main(wrong)
     assert "Please provide key=val or key!=val" in capsys.readouterr().err

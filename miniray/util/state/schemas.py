@@ -37,6 +37,11 @@ class Humanify:
         return str(datetime.timedelta(milliseconds=milliseconds))
 
     @staticmethod
+    def choice(value: Enum) -> str:
+        """One of several, by its value."""
+        return str(value.value)
+
+    @staticmethod
     def events(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The changes of a task's state."""
         return [
@@ -230,11 +235,11 @@ class DriverInfo:
 class JobState(StateSchema):
     """A job. Times are in milliseconds since the epoch."""
 
-    type: JobType = column()
+    type: JobType = column(show=Humanify.choice)
     job_id: str | None = column(filterable=True)
     submission_id: str | None = column(filterable=True)
     driver_info: DriverInfo | None = column()
-    status: JobStatus = column(filterable=True)
+    status: JobStatus = column(filterable=True, show=Humanify.choice)
     entrypoint: str = column(filterable=True)
     message: str | None = column()
     error_type: str | None = column(filterable=True)
