@@ -11,7 +11,7 @@ from typing import Any
 
 from miniray.init_options import check_custom_resources, check_node_resources, check_object_store_memory
 from miniray.messages.control import AddNode
-from miniray.messages.startup import HeadConfig
+from miniray.messages.startup import HeadConfig, HeadReady
 from miniray.options import parse_size
 from miniray.processes.control_client import ControlClient
 from miniray.system import session
@@ -84,11 +84,6 @@ def _start_head(given: argparse.Namespace) -> int:
     for info, _ in session.waiting_sessions(given.session_dir):
         if given.port in (0, info.port) and (paths := session.take_over(info)) is not None:
             return _take_its_place(given, info, paths)
-    capacity = given.object_store_memory or session.LEAST_CAPACITY
-    spill_to = spilling_directory(given.system_config, given.object_spilling_directory)
-    paths = session.create_session(given.session_dir, private=False, capacity=capacity, spill_to=spill_to)
-    if paths.warning:
-        print(paths.warning, file=sys.stderr)
     config = HeadConfig(
         version=__version__,
         private=False,
@@ -107,19 +102,36 @@ def _start_head(given: argparse.Namespace) -> int:
         reconnect_s=_reconnect_seconds(),
         system_config=given.system_config,
     )
+    capacity = given.object_store_memory or session.LEAST_CAPACITY
+    spill_to = spilling_directory(given.system_config, given.object_spilling_directory)
+    others = [info for info in session.running_sessions(given.session_dir) if not info.private]
+    paths = session.create_session(given.session_dir, private=False, capacity=capacity, spill_to=spill_to)
+    if paths.warning:
+        print(paths.warning, file=sys.stderr)
     session.write_config(paths, config)
     head = start_head(paths, config)
+    try:
+        ready = _wait_ready(head)
+    except BaseException:
+        session.remove_session(paths.directory, paths.store)
+        raise
+    address = f"127.0.0.1:{ready.port}"
+    print(_WELCOME.format(address=address, directory=paths.directory, pid=head.pid), flush=True)
+    if others:
+        print(_NOT_ALONE.format(others=", ".join(info.gcs_address for info in others)), file=sys.stderr)
+    return _stay(head) if given.block else 0
+
+
+def _wait_ready(head: HeadProcess) -> HeadReady:
+    """Let the head live on without this process; if it does not get ready, it ends."""
     try:
         ready = head.wait_ready()
     except BaseException:
         head.kill()
         head.wait_exit(5.0)
-        session.remove_session(paths.directory, paths.store)
         raise
     head.lifeline.close()
-    address = f"127.0.0.1:{ready.port}"
-    print(_WELCOME.format(address=address, directory=paths.directory, pid=head.pid), flush=True)
-    return _stay(head) if given.block else 0
+    return ready
 
 
 def _reconnect_seconds() -> float:
@@ -141,8 +153,7 @@ def _take_its_place(given: argparse.Namespace, info: session.SessionInfo, paths:
     config.port = info.port
     config.port_required = False
     head = start_head(paths, config)
-    ready = head.wait_ready()
-    head.lifeline.close()
+    ready = _wait_ready(head)
     print(
         f"The head of the session {info.session_name} was gone, and its processes waited for another one: this head "
         "takes its place, with its settings.\n"
@@ -172,6 +183,11 @@ Next steps
     miniray stop
 
   Its head is process {pid}, its files are in {directory}"""
+
+
+_NOT_ALONE = """\
+Another head of this user runs already, at {others}. Programs that name no address join the newest one, which is this
+one; `miniray stop` ends them all. To be refused instead, give both the same --port."""
 
 
 def _stay(head: HeadProcess) -> int:

@@ -54,9 +54,12 @@ def test_a_started_head_survives_its_command_and_is_stopped():
     assert run("stop") == (0, "Did not find any running head of this user.\n", "")
 
 
-def test_two_heads_are_both_stopped():
-    run("start", "--head", "--num-cpus", "1")
-    run("start", "--head", "--num-cpus", "1")
+def test_a_second_head_is_said_to_be_one_and_both_are_stopped():
+    assert run("start", "--head", "--num-cpus", "1")[2] == ""
+    first = the_head()
+    code, output, errors = run("start", "--head", "--num-cpus", "1")
+    assert (code, "Ray runtime started." in output) == (0, True)
+    assert f"Another head of this user runs already, at {first.gcs_address}." in errors
     assert run("stop", "--force")[1] == "Stopped 2 sessions.\n"
     wait_for(lambda: not session.running_sessions())
 
@@ -76,6 +79,12 @@ def test_the_port_is_the_wished_one_or_an_error():
     assert session.running_sessions() == []
     assert run("start", "--head", "--port", str(port))[0] == 0
     assert the_head().port == port
+
+
+def test_what_is_wrong_with_the_environment_leaves_no_session_behind():
+    code, _, errors = run("start", "--head", RAY_gcs_rpc_server_reconnect_timeout_s="soon")
+    assert (code, "no number of seconds" in errors) == (1, True)
+    assert [name for name in os.listdir(session.session_root()) if name.startswith("s-")] == []
 
 
 def test_status_shows_nodes_resources_and_demands():
