@@ -8,7 +8,8 @@ Rules
   since nobody knows which of them were given, and lost. After one that was closed there is no gap.
 * `append` returns at once. Readers see everything that was appended: `read` waits for the writer first.
 * What was appended and not yet written is lost when the process is killed; `flush` waits until it is written.
-* A disk that fails is said once, and tried again; nothing that was appended is given up meanwhile.
+* A disk that fails is said once, and tried again; nothing that was appended is given up meanwhile. An event that no
+  row can hold is said and left out; it delays nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -73,8 +73,10 @@ class EventLog:
         self._changed = threading.Condition()
         self._pending: list[Logged] = []
         self._cursors: dict[str, int] = {}
-        self._writing = False
+        self._asked = 0  #: calls that something be written
+        self._done = 0  #: how many of these, counted from the first, are written
         self._closing = False
+        self._ended = False  #: nothing is written any more
         self._thread = threading.Thread(target=self._run, name="miniray-bus-log", daemon=True)
         self._thread.start()
 
@@ -91,17 +93,24 @@ class EventLog:
             self._database.execute("INSERT OR REPLACE INTO reserved VALUES (1, ?)", (through,))
 
     def append(self, events: Iterable[Logged]) -> None:
-        """Write these soon."""
+        """Write these soon.
+
+        Raises:
+            ValueError: the log was closed.
+        """
         with self._changed:
+            if self._closing:
+                raise ValueError(f"the log of the bus {self.path} was closed")
             self._pending.extend(events)
+            self._asked += 1
             self._changed.notify_all()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until all that was appended is written; whether it is, within `timeout` seconds."""
+        """Wait until all that was appended before is written; whether it is, within `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: not self._pending and not self._cursors and not self._writing, timeout
-            )
+            asked = self._asked
+            self._changed.wait_for(lambda: self._done >= asked or self._ended, timeout)
+            return self._done >= asked
 
     def read(self, after: int, limit: int, topic: str = "") -> tuple[list[Logged], int, bool]:
         """Events after a number, that up to which the log was looked through (`limit` events), and whether there may
@@ -126,9 +135,7 @@ class EventLog:
 
     def cursor_of(self, consumer: str) -> int | None:
         """Where a consumer was; None: it is new."""
-        with self._changed:
-            if consumer in self._cursors:
-                return self._cursors[consumer]
+        self.flush()
         rows = self._query("SELECT position FROM cursors WHERE consumer = ?", (consumer,))
         return rows[0][0] if rows else None
 
@@ -136,6 +143,7 @@ class EventLog:
         """Write soon where a consumer is."""
         with self._changed:
             self._cursors[consumer] = position
+            self._asked += 1
             self._changed.notify_all()
 
     def close(self, given: int) -> None:
@@ -159,11 +167,11 @@ class EventLog:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending or self._cursors or self._closing)
+                if not self._pending and not self._cursors:
+                    break
                 events, self._pending = self._pending, []
                 cursors, self._cursors = self._cursors, {}
-                if not events and not cursors:
-                    return
-                self._writing = True
+                asked = self._asked
             try:
                 self._write(events, cursors)
                 trouble = ""
@@ -174,31 +182,54 @@ class EventLog:
                 with self._changed:
                     self._pending = events + self._pending
                     self._cursors = {**cursors, **self._cursors}
-                    closing = self._closing
-                if closing:
-                    return
-                time.sleep(_RETRY)
-            finally:
-                with self._changed:
-                    self._writing = False
-                    self._changed.notify_all()
+                    if self._closing:
+                        logger.error("The log of the bus %s ends without %d events.", self.path, len(self._pending))
+                        break
+                    self._changed.wait_for(lambda: self._closing, _RETRY)
+                continue
+            with self._changed:
+                self._done = asked
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def _write(self, events: list[Logged], cursors: dict[str, int]) -> None:
-        rows = [
-            (
-                offset,
-                topic_name(event.topic),
-                event.run_id,
-                event.agent_id,
-                event.seq_id,
-                event.ts_iso,
-                json.dumps(event.payload, default=str),
-            )
-            for offset, event in events
-        ]
+        try:
+            self._write_rows(events, cursors)
+        except Exception as error:
+            if _is_of_disk(error):
+                raise
+            self._write_singly(events)
+            self._write_rows([], cursors)
+
+    def _write_singly(self, events: list[Logged]) -> None:
+        """One of them is no row: the others are to be there."""
+        for logged in events:
+            try:
+                self._write_rows([logged], {})
+            except Exception as error:
+                if _is_of_disk(error):
+                    raise
+                logger.error("The log of the bus %s cannot hold the event %d: %s", self.path, logged[0], error)
+
+    def _write_rows(self, events: list[Logged], cursors: dict[str, int]) -> None:
+        rows = list(map(_row, events))
         with self._access, self._database:
             self._database.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             self._database.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(cursors.items()))
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether another try may succeed; else an event is to blame."""
+    of_events = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, of_events)
+
+
+def _row(logged: Logged) -> tuple[Any, ...]:
+    offset, event = logged
+    payload = json.dumps(event.payload, default=str)
+    return offset, topic_name(event.topic), event.run_id, event.agent_id, event.seq_id, event.ts_iso, payload
 
 
 def _event(row: tuple[Any, ...]) -> TelemetryEvent:

@@ -321,3 +321,80 @@ def test_numbers_are_reserved_before_they_are_given(tmp_path: Path, monkeypatch:
         assert reserved >= given
         database.close()
     bus.close()
+
+
+@pytest.mark.parametrize("payload", [{(1, 2): "no key of JSON"}, {"n": 1}])
+def test_an_event_that_no_row_can_hold_is_left_out_of_the_log_and_delays_no_other(
+    logged: RunBus, payload: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = NEXT if payload != {"n": 1} else 1 << 70
+    logged.publish_many([step(run="b"), TelemetryEvent("odd", "run", "a", number, "", payload), step(run="b")])
+    assert logged.flush(20)
+    assert [event.seq_id for event in logged.replay(("b", "a"))] == [1, 2]
+    assert logged.replay(("run", "a")) == []
+    (record,) = caplog.records
+    assert "cannot hold the event 2" in record.getMessage()
+
+
+def test_a_log_that_was_closed_takes_nothing_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    bus = RunBus(log=tmp_path / "log.sqlite")
+    bus.publish(step())
+    bus.close()
+    with pytest.raises(ValueError, match="was closed"):
+        bus.publish(step())
+    assert bus.flush(20)
+
+
+def test_a_disk_that_fails_is_tried_again_and_given_up_only_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(event_log, "_RETRY", 0.001)
+    bus = RunBus(log=tmp_path / "log.sqlite")
+    log = bus.log
+    assert log is not None
+    works, tried, write_rows = threading.Event(), threading.Event(), log._write_rows
+
+    def write(events: list[event_log.Logged], cursors: dict[str, int]) -> None:
+        if not works.is_set():
+            tried.set()
+            raise sqlite3.OperationalError("database or disk is full")
+        write_rows(events, cursors)
+
+    monkeypatch.setattr(log, "_write_rows", write)
+    bus.publish(step())
+    assert tried.wait(20)
+    assert not bus.flush(0)
+    works.set()
+    assert bus.flush(20)
+    assert [event.seq_id for event in bus.replay(("run", "a"))] == [1]
+    works.clear()
+    bus.publish(step())
+    bus.close()
+    assert [record.getMessage().rpartition("sqlite ")[2] for record in caplog.records] == [
+        "cannot be written: database or disk is full. It is tried again.",
+        "cannot be written: database or disk is full. It is tried again.",
+        "ends without 1 events.",
+    ]
+    assert not bus.flush(20)
+
+
+def test_who_flushes_waits_for_what_was_there_before_and_for_nothing_that_comes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunBus(log=tmp_path / "log.sqlite") as bus:
+        log = bus.log
+        assert log is not None
+        flushed, write_rows = threading.Event(), log._write_rows
+
+        def write(events: list[event_log.Logged], cursors: dict[str, int]) -> None:
+            write_rows(events, cursors)
+            if not flushed.is_set():
+                bus.publish(step(agent="b"))  # there is always one more
+
+        monkeypatch.setattr(log, "_write_rows", write)
+        bus.publish(step())
+        in_time = bus.flush(20)
+        flushed.set()
+        assert in_time
+        assert bus.flush(20)
+        assert [event.seq_id for event in bus.replay(("run", "a"))] == [1]
