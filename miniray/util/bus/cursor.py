@@ -97,6 +97,7 @@ class ConsumerCursor:
             query = "SELECT position FROM bus_positions WHERE consumer = ?"
             row = self._store.execute(query, (self.consumer_id,)).fetchone()
             self.position = row[0] if row is not None else 0
+            self._changed.clear()
         self._check = SequenceCheck()
         for stream, seq_id in self._positions.items():
             self._check.restore(stream, seq_id)

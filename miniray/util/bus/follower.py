@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from miniray.util.bus.event_log import Logged
@@ -14,8 +15,9 @@ CURSOR = "cursor"
 class Follower:
     """What `follow` gives: an iterator that never ends by itself, or batches.
 
-    An event is done with when the next one is asked for, a batch when the next one is, or `commit` was called. What was
-    not done with when the process ended comes again.
+    An event is done with when the next one is asked for, a batch when the next one is, or `commit` was called; the bus
+    is told at the end of a batch. What it was not told when the process ended comes again. Who stops iterating and
+    begins again goes on with the next event.
 
     Args:
         take: (most, timeout) -> events and their numbers.
@@ -37,27 +39,33 @@ class Follower:
         self._batch = batch
         self.position = 0  #: the offset of the last event that was handed out
         self._committed = 0
+        self._left: deque[Logged] = deque()  #: of the batch that is iterated over
 
     def read(self, timeout: float | None = None) -> list[Logged]:
         """The next batch, with the numbers of its events; empty when there is none within `timeout` seconds."""
         self.commit()
-        events = self._take(self._batch, timeout)
+        events = list(self._left) or self._take(self._batch, timeout)
+        self._left.clear()
         if events:
             self.position = events[-1][0]
         return events
 
-    def commit(self) -> None:
-        """All that was handed out is done with."""
-        if self.position > self._committed:
-            self._committed = self.position
-            self._done(self.position)
+    def commit(self, through: int | None = None) -> None:
+        """All that was handed out is done with, or all up to an offset."""
+        position = self.position if through is None else min(through, self.position)
+        if position > self._committed:
+            self._committed = position
+            self._done(position)
 
     def __iter__(self) -> Iterator[TelemetryEvent]:
-        while True:
-            for offset, event in self._take(self._batch, None):
-                yield event
-                self.position = offset
+        return self
+
+    def __next__(self) -> TelemetryEvent:
+        while not self._left:
             self.commit()
+            self._left.extend(self._take(self._batch, None))
+        self.position, event = self._left.popleft()
+        return event
 
     def close(self) -> None:
         """Read no more. What was handed out last counts as not done, unless it was committed."""

@@ -11,6 +11,7 @@ it, and consumers follow from where they were. What the hub had not written yet 
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -25,6 +26,8 @@ from miniray.util.bus.event_log import Logged
 from miniray.util.bus.events import Stream, TelemetryEvent, TopicName, topic_name, topic_of
 from miniray.util.bus.follower import CURSOR, Follower
 from miniray.util.bus.run_bus import RunBus
+
+logger = logging.getLogger("miniray.util.bus")
 
 #: consumers that may wait at the hub at once
 _CONSUMERS = 200
@@ -80,10 +83,10 @@ class Hub:
         return []
 
     def commit(self, consumer: str, done: int) -> None:
-        """A follower is done with its last batch."""
+        """A follower is done with all up to an offset."""
         follower = self._followers.get(consumer)
-        if follower is not None and done >= follower.position:
-            follower.commit()
+        if follower is not None:
+            follower.commit(done)
 
     def leave(self, consumer: str) -> None:
         """A follower goes."""
@@ -132,7 +135,7 @@ class SharedBus:
         self._pending: list[TelemetryEvent] = []
         self._sending = False
         self._closed = False
-        self.dropped = 0  #: events that were held back too long
+        self.dropped = 0  #: events that were held back too long, or that the hub did not get
         self._fetchers: dict[tuple[str, str], threading.Event] = {}
         self._sender: threading.Thread | None = None
 
@@ -178,13 +181,23 @@ class SharedBus:
                     return
                 batch, self._pending = self._pending, []
                 self._sending = True
-            try:
-                miniray.get(self._hub.publish.remote(batch))
-            except RayError:
-                with self._changed:
-                    self.dropped += len(batch)
-                    if self._closed:
-                        return
+            self._send_batch(batch)
+
+    def _send_batch(self, batch: list[TelemetryEvent]) -> None:
+        try:
+            miniray.get(self._hub.publish.remote(batch))
+            return
+        except RayError:  # there is no hub
+            lost = len(batch)
+        except Exception as error:  # what an event carries cannot be pickled
+            if len(batch) > 1:
+                for event in batch:
+                    self._send_batch([event])
+                return
+            lost = 1
+            logger.error("The bus %s cannot carry the event %r: %s", self.name, batch[0], error)
+        with self._changed:
+            self.dropped += lost
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was published here is at the hub, and in its log."""
@@ -267,19 +280,20 @@ class SharedBus:
         """
         hub, name = self._hub, topic_name(topic)
         miniray.get(hub.follow.remote(consumer, since, name, batch))
-        state = {"done": 0, "position": 0}
+        committed = 0
 
         def take(most: int, timeout: float | None) -> list[Logged]:
             while True:
                 wait = _FETCH if timeout is None else timeout
-                events = miniray.get(hub.read.remote(consumer, state["done"], wait))
+                events = miniray.get(hub.read.remote(consumer, committed, wait))
                 if events is None:  # the hub has begun anew, and knows the log only
-                    miniray.get(hub.follow.remote(consumer, state["done"] or since, name, batch))
+                    miniray.get(hub.follow.remote(consumer, committed or since, name, batch))
                 elif events or timeout is not None:
                     return events  # type: ignore[no-any-return]
 
         def done(offset: int) -> None:
-            state["done"] = offset
+            nonlocal committed
+            committed = offset
             miniray.get(hub.commit.remote(consumer, offset))
 
         return Follower(take=take, done=done, leave=lambda: miniray.get(hub.leave.remote(consumer)), batch=batch)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from miniray.util.bus.cursor import ConsumerCursor
 from miniray.util.bus.event_log import Logged, open_database
-from miniray.util.bus.events import topic_name
+from miniray.util.bus.events import TelemetryEvent, topic_name
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS recorded (
@@ -38,19 +39,22 @@ class SQLiteSink:
         return self.cursor.position
 
     def write(self, events: Iterable[Logged]) -> int:
-        """Record events with their numbers, all or none; how many were new."""
-        rows = []
-        with self._database:
-            for offset, event in events:
-                if self.cursor.process_event(event, offset):
-                    payload = json.dumps(event.payload, default=str)
-                    rows.append(
-                        (event.run_id, event.agent_id, event.seq_id, topic_name(event.topic), event.ts_iso, payload)
-                    )
-            self._database.executemany("INSERT INTO recorded VALUES (?, ?, ?, ?, ?, ?)", rows)
-            self.cursor.persist_cursor()
+        """Record events with their numbers, all or none (then they can be written again); how many were new."""
+        try:
+            with self._database:
+                rows = [_row(event) for offset, event in events if self.cursor.process_event(event, offset)]
+                self._database.executemany("INSERT INTO recorded VALUES (?, ?, ?, ?, ?, ?)", rows)
+                self.cursor.persist_cursor()
+        except BaseException:
+            self.cursor.on_restart()  # to where the file is
+            raise
         return len(rows)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+def _row(event: TelemetryEvent) -> tuple[Any, ...]:
+    payload = json.dumps(event.payload, default=str)
+    return event.run_id, event.agent_id, event.seq_id, topic_name(event.topic), event.ts_iso, payload

@@ -398,3 +398,35 @@ def test_who_flushes_waits_for_what_was_there_before_and_for_nothing_that_comes_
         assert in_time
         assert bus.flush(20)
         assert [event.seq_id for event in bus.replay(("run", "a"))] == [1]
+
+
+def test_who_stops_iterating_over_what_it_follows_goes_on_with_the_next_event(logged: RunBus) -> None:
+    logged.publish_many(step() for _ in range(6))
+    follower = logged.follow("f", batch=4)
+    assert next(iter(follower)).seq_id == 1
+    assert next(iter(follower)).seq_id == 2
+    follower.commit()
+    assert [event.seq_id for _, event in follower.read(5)] == [3, 4]
+    assert next(iter(follower)).seq_id == 5
+    again = logged.follow("f")  # which does not know that 5 was done with
+    assert next(iter(again)).seq_id == 5
+
+
+def test_what_could_not_be_recorded_can_be_written_again(tmp_path: Path) -> None:
+    sink = SQLiteSink(tmp_path / "sink.sqlite")
+    good = [(number, step(number)) for number in (1, 2)]
+    with pytest.raises(TypeError):
+        sink.write([*good, (3, TelemetryEvent("odd", "run", "a", 3, "", {(1, 2): "no key of JSON"}))])
+    assert sink.position == 0
+    assert sink.write(good) == 2
+    assert sink.position == 2
+    sink.close()
+
+
+def test_a_cursor_that_went_back_can_be_kept(tmp_path: Path) -> None:
+    cursor = ConsumerCursor("c", tmp_path / "cursor.sqlite")
+    cursor.process_event(step(1))
+    assert cursor.on_restart() == {}
+    cursor.persist_cursor()
+    assert cursor.process_event(step(1))
+    cursor.close()

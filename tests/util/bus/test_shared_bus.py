@@ -1,6 +1,7 @@
 """The bus across processes."""
 
 import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,29 @@ def test_what_is_no_event_is_refused_and_costs_no_other_event(bus: SharedBus) ->
         bus.publish_many([step(), 3])  # type: ignore[list-item]
     bus.publish(step())
     assert [event.seq_id for event in take(found, 2)] == [1, 2]
+
+
+def test_what_cannot_be_pickled_is_counted_and_costs_no_other_event(
+    bus: SharedBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = bus.subscribe(Topic.STEP_APPENDED, "here")
+    bus.publish_many([step(), TelemetryEvent("odd", "run", payload=threading.Lock()), step()])
+    assert bus.flush(20)
+    assert [event.seq_id for event in take(found, 2)] == [1, 2]
+    assert bus.dropped == 1
+    assert "cannot carry the event" in caplog.records[-1].getMessage()
+
+
+def test_what_is_done_with_is_known_also_in_the_middle_of_a_batch(bus: SharedBus) -> None:
+    bus.publish_many(step() for _ in range(5))
+    bus.flush()
+    with bus.follow(consumer="f") as follower:
+        for event in follower:
+            if event.seq_id == 3:
+                follower.commit()
+                break
+    with bus.follow(consumer="f") as follower:
+        assert next(follower).seq_id == 4
 
 
 def test_two_producers_have_streams_of_their_own(bus: SharedBus) -> None:
