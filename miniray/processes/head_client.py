@@ -138,6 +138,17 @@ class HeadClient:
             self._subscriptions.append((channel, key))
             self._core.post(self._core.head, control.Subscribe(channel, key, True), True)
 
+    def unsubscribe(self, channel: int, callback: Callable[[control.Published], None]) -> None:
+        """No longer; the head is told when nobody here listens to the channel any more."""
+        core = self._core
+        with core.lock:
+            callbacks = self._subscribers[channel]
+            callbacks.remove(callback)
+            if not callbacks:
+                self._subscriptions = [wanted for wanted in self._subscriptions if wanted[0] != channel]
+                if not core.closed and not core.head_lost:
+                    core.post(core.head, control.Unsubscribe(channel), True)
+
     def watch(self, table: int, **settings: Any) -> TableWatch:
         """The changes of a table, once they are persisted; the settings are those of `TableWatch`."""
         return TableWatch(self._core, table, **settings)

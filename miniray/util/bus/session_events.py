@@ -64,13 +64,15 @@ def forward_session_events(bus: Any, *, tasks_every: float | None = None) -> Cal
 
     def publish() -> None:
         numbers: dict[str, int] = {}
-        while (message := arrived.get()) is not None:
-            row = _plain(_decode(message.value)) if message.value else {}
-            agent_id = f"{TablePubsub(message.channel).name}:{message.key.hex()}"
-            numbers[agent_id] = numbers.get(agent_id, 0) + 1
-            bus.publish(
-                TelemetryEvent(_TOPICS[TablePubsub(message.channel)], run_id, agent_id, numbers[agent_id], "", row)
-            )
+        try:
+            while (message := arrived.get()) is not None:
+                channel = TablePubsub(message.channel)
+                row = _plain(_decode(message.value)) if message.value else {}
+                agent_id = f"{channel.name}:{message.key.hex()}"
+                numbers[agent_id] = numbers.get(agent_id, 0) + 1
+                bus.publish(TelemetryEvent(_TOPICS[channel], run_id, agent_id, numbers[agent_id], "", row))
+        finally:
+            ended.set()  # a bus that was closed gets nothing more, and nothing piles up here
 
     def ask_for_tasks(interval: float, seen: int) -> None:
         while not ended.wait(interval):
@@ -78,6 +80,8 @@ def forward_session_events(bus: Any, *, tasks_every: float | None = None) -> Cal
 
     def end() -> None:
         ended.set()
+        for channel in _TOPICS:
+            core.head_client.unsubscribe(channel, put)
         arrived.put(None)
         for thread in threads:
             thread.join()
@@ -86,10 +90,9 @@ def forward_session_events(bus: Any, *, tasks_every: float | None = None) -> Cal
         core.head_client.subscribe(channel, None, put)
     threads = [threading.Thread(target=publish, name="miniray-bus-session", daemon=True)]
     if tasks_every is not None:
+        seen = _ended_so_far(_ask(core, 0))
         threads.append(
-            threading.Thread(
-                target=ask_for_tasks, args=(tasks_every, _ended_so_far(core)), name="miniray-bus-tasks", daemon=True
-            )
+            threading.Thread(target=ask_for_tasks, args=(tasks_every, seen), name="miniray-bus-tasks", daemon=True)
         )
     for thread in threads:
         thread.start()
@@ -102,22 +105,25 @@ def _ask(core: Any, most: int) -> dict[str, Any]:
     return answer
 
 
-def _ended_so_far(core: Any) -> int:
-    answer = _ask(core, 0)
+def _ended_so_far(answer: dict[str, Any]) -> int:
     return int(answer["kept"] + answer["dropped"])
 
 
 def _publish_tasks(core: Any, bus: Any, run_id: str, seen: int) -> int:
     """Publish the tasks that have ended since `seen` of them had; how many have now."""
-    try:
-        new = _ended_so_far(core) - seen
-        if new <= 0:
+    new = 0
+    while True:
+        try:
+            answer = _ask(core, new)
+        except RayError:  # the session is gone
             return seen
-        answer = _ask(core, new)
-    except RayError:  # the session is gone
-        return seen
-    rows = [row for batch in answer["events"] for row in rows_of(convert(batch, EndedTasks))]
-    total = int(answer["kept"] + answer["dropped"])
+        rows = [row for batch in answer["events"] for row in rows_of(convert(batch, EndedTasks))]
+        total = _ended_so_far(answer)
+        if total <= seen:
+            return seen
+        new = min(total - seen, answer["kept"])
+        if len(rows) >= new:
+            break  # else more have ended since it was asked how many
     first = max(seen, total - len(rows))
     events = [
         TelemetryEvent(Topic.TASK_ENDED, run_id, "tasks", first + index, "", task_row(row, False, {}))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import miniray
-from miniray.util.bus import RunBus, SharedBus, TelemetryEvent, Topic, forward_session_events
+from miniray.processes import current
+from miniray.util.bus import RunBus, SharedBus, TelemetryEvent, Topic, forward_session_events, session_events
 from tests.waiting import wait_for
 
 
@@ -171,7 +172,11 @@ def test_the_sessions_own_events_come_over_the_same_bus() -> None:
             if event.payload.get("class_name") == "Short":
                 states.append(event.payload["state"])
         assert states[-2:] == ["ALIVE", "DEAD"]
+        listening = current.core_or_none().head_client
+        assert listening._subscriptions
         end()
+        assert not listening._subscriptions
+        assert not any(listening._subscribers.values())
 
 
 def test_tasks_that_have_ended_come_over_the_same_bus_each_once() -> None:
@@ -194,6 +199,33 @@ def test_tasks_that_have_ended_come_over_the_same_bus_each_once() -> None:
         numbers = [event.seq_id for event in events]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         end()
+
+
+def test_tasks_that_end_while_it_is_asked_for_them_are_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    @miniray.remote
+    def ends() -> None:
+        pass
+
+    core, ask = current.core_or_none(), session_events._ask
+    with RunBus() as bus:
+        found = bus.subscribe(Topic.TASK_ENDED, "watch")
+        answer = ask(core, 0)
+        seen = answer["kept"] + answer["dropped"]
+
+        def ask_and_go_on(core: Any, most: int) -> dict[str, Any]:
+            answer = ask(core, most)
+            if most < 3:  # more end while the answer is on its way
+                before = answer["kept"] + answer["dropped"]
+                miniray.get(ends.remote())
+                wait_for(lambda: ask(core, 0)["kept"] + ask(core, 0)["dropped"] > before)
+            return answer
+
+        monkeypatch.setattr(session_events, "_ask", ask_and_go_on)
+        miniray.get(ends.remote())
+        wait_for(lambda: ask(core, 0)["kept"] + ask(core, 0)["dropped"] > seen)
+        total = session_events._publish_tasks(core, bus, "run", seen)
+        assert total >= seen + 3
+        assert [event.seq_id for event in take(found, total - seen)] == list(range(seen + 1, total + 1))
 
 
 def test_a_subscriber_finds_the_hub_again_that_was_killed(bus: SharedBus) -> None:
