@@ -50,11 +50,12 @@ class LocalSession:
         if core.closed:
             return
         core.reactor.restore_sigint()
-        with core.lock:
-            core.leaving = Waiter()
-            core.settle()
-            core.post(core.head, control.StopSession(0), True)
-        core.reactor.wait(core.leaving, time.monotonic() + WITHIN)
+        if not core.head_lost:
+            with core.lock:
+                core.leaving = Waiter()
+                core.settle()
+                core.post(core.head, control.StopSession(0), True)
+            core.reactor.wait(core.leaving, time.monotonic() + WITHIN)
         head.thread.join(WITHIN)
         core.close(goodbye=False)
         self._output.stop()
@@ -78,6 +79,7 @@ def connect_local(
 
     Raises:
         whatever `take_along` raises.
+        RuntimeError: the head could not start, or refuses.
     """
     worker_id = os.urandom(28)
     capacity = head_config.object_store_memory or sessions.LEAST_CAPACITY
@@ -141,10 +143,15 @@ def connect_local(
 
     core.wait_watch = WaitWatch(cores)
     head.thread.start()
-    head.ready.wait(WITHIN)
-    row = register(core, job)
+    session_of_driver = LocalSession(core, head, output, {})
+    try:
+        head.ready.wait(WITHIN)
+        session_of_driver.row = register(core, job)
+    except BaseException:
+        session_of_driver.disconnect()
+        raise
     core.reactor.defer_sigint()
     core.reactor.start_standby()
     current.set_core(core, alone=False)
     watch_forks()
-    return LocalSession(core, head, output, row)
+    return session_of_driver

@@ -16,7 +16,9 @@ import pytest
 
 import miniray
 from miniray import api
+from miniray.processes import local_mode
 from miniray.util.queue import Queue
+from tests import leaks
 from tests.processes import local_program
 from tests.waiting import wait_for
 
@@ -376,6 +378,22 @@ def test_the_environment_asks_for_it(outside: None, monkeypatch: pytest.MonkeyPa
     with miniray.init(num_cpus=1):
         assert miniray.get(miniray.remote(lambda: os.getpid()).remote()) == os.getpid()
         assert miniray.cluster_resources()["CPU"] == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_session_that_does_not_start_leaves_nothing(
+    outside: None, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def register(core, job) -> None:
+        raise error("no")
+
+    monkeypatch.setattr(local_mode, "register", register)
+    threads, sessions = set(threading.enumerate()), leaks.session_entries()
+    with pytest.raises(error, match="no"):
+        miniray.init(local_mode=True, num_cpus=2)
+    assert time.sleep.__module__ == "time"
+    wait_for(lambda: set(threading.enumerate()) <= threads)
+    assert leaks.session_entries() == sessions
 
 
 def test_sessions_follow_each_other_and_leave_nothing(outside: None) -> None:
