@@ -97,6 +97,9 @@ def main() -> None:
     except ImportError as error:
         answer({"error": f"{arguments.name} is not installed here: {error}"})
         return
+    except Exception as error:
+        answer({"error": f"{arguments.name} does not start: {type(error).__name__}: {error}"})
+        return
     version = getattr(contestant._ray, "__version__", "")
     answer({"value": version})
     for line in sys.stdin:

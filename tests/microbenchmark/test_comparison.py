@@ -129,6 +129,11 @@ def test_one_that_fails_in_a_trial_is_compared_in_those_before_it() -> None:
     assert row.ratio("miniray", "ray") == 2.0
 
 
+def test_one_that_does_not_start_says_why() -> None:
+    with pytest.raises(ContestantError, match="json does not start: AttributeError: .*no attribute 'init'"):
+        comparison.start(["json"], sys.executable, quick=True)
+
+
 def test_the_table_shows_means_deviations_and_ratios() -> None:
     row = run(Fake("miniray", [0.0, 1000.0, 3000.0]), Fake("ray", [0.0, 10.0, 10.0]))
     first, second, *_ = as_text([row], ["miniray", "ray"], {"copies": 3.14159}).splitlines()
