@@ -125,7 +125,7 @@ def _add(store: PackageStore, path: str, kind: str, excludes: list[str], inside:
             "'.gitignore' or '.rayignore' files, or use the 'excludes' option in the runtime_env, or provide a URI of "
             "a remote zip file."
         ) from None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # no two kinds of archives fail alike
         raise RuntimeEnvSetupError(f"Failed to upload {what} {path} to the Ray cluster: {error}") from error
 
 

@@ -12,6 +12,7 @@ import pytest
 import miniray
 from miniray.exceptions import ActorDiedError, RuntimeEnvSetupError, WorkerCrashedError
 from miniray.job_config import JobConfig
+from miniray.runtime_env.packages import job_environment, take_along
 from tests.differential.wheels import make_wheel
 from tests.waiting import wait_for
 
@@ -105,6 +106,14 @@ def test_a_package_that_is_too_large_ends_the_session(tmp_path: Path, monkeypatc
     with pytest.raises(RuntimeEnvSetupError, match="exceeds the maximum size"):
         miniray.init("local", num_cpus=1, runtime_env={"working_dir": str(tmp_path)})
     assert not miniray.is_initialized()
+
+
+@pytest.mark.parametrize("name", ["broken.zip", "broken.tar.gz", "broken.tar.xz"])
+def test_an_archive_that_cannot_be_read_is_an_error_of_the_set_up(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"no archive")
+    env = job_environment({"working_dir": str(tmp_path / name)})
+    with pytest.raises(RuntimeEnvSetupError, match=f"Failed to upload working_dir .*{name}"):
+        take_along(env, str(tmp_path))
 
 
 # ---- hooks ----
