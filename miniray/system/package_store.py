@@ -181,10 +181,9 @@ def _walk(source: str, excluded: Excluded) -> Iterator[tuple[str, str, os.stat_r
     if os.path.isfile(source):
         yield source, os.path.basename(source), os.stat(source)
         return
-    pending = [""]
-    seen = {os.path.realpath(source)}
+    pending = [("", frozenset({os.path.realpath(source)}))]
     while pending:
-        folder = pending.pop()
+        folder, above = pending.pop()
         for name in sorted(os.listdir(os.path.join(source, folder))):
             relative = f"{folder}/{name}" if folder else name
             path = os.path.join(source, relative)
@@ -197,10 +196,9 @@ def _walk(source: str, excluded: Excluded) -> Iterator[tuple[str, str, os.stat_r
                 continue
             if is_folder:
                 real = os.path.realpath(path)
-                if real in seen:
+                if real in above:
                     continue  # a link in a circle
-                seen.add(real)
-                pending.append(relative)
+                pending.append((relative, above | {real}))
             yield path, relative, status
 
 
@@ -209,11 +207,11 @@ def _unpack(archive: str, uri: str, place: str) -> None:
         import zipfile  # only who has packages pays
 
         with zipfile.ZipFile(archive) as zip_file:
-            zip_file.extractall(place)
             for info in zip_file.infolist():
+                path = zip_file.extract(info, place)  # inside, whatever its name says
                 mode = info.external_attr >> 16 & 0o777
                 if mode and not info.is_dir():
-                    os.chmod(os.path.join(place, info.filename), mode | stat.S_IRUSR | stat.S_IWUSR)
+                    os.chmod(path, mode | stat.S_IRUSR | stat.S_IWUSR)
         return
     import tarfile
 

@@ -66,6 +66,15 @@ def test_links_are_followed_and_circles_left_out(store, source):
     assert files_of(store, uri) == ["a.txt", "deep", "deep/run", "empty", "link.txt"]
 
 
+def test_a_folder_with_two_names_is_copied_under_both(store, source):
+    (source / "current").symlink_to("deep")  # comes before the folder itself
+    (source / "deep" / "again").symlink_to("../empty")
+    uri, _ = store.add_directory(str(source), "working_dir", excluded=everything)
+    below = ["", "/again", "/run"]
+    found = ["a.txt", *(f"{name}{path}" for name in ("current", "deep") for path in below), "empty"]
+    assert files_of(store, uri) == found
+
+
 def test_one_that_is_too_large_leaves_nothing(store, source):
     with pytest.raises(PackageTooLargeError):
         store.add_directory(str(source), "working_dir", excluded=everything, limit=1)
@@ -95,6 +104,21 @@ def test_an_archive_cannot_write_outside(store, source, tmp_path):
     with pytest.raises((ValueError, tarfile.TarError)):
         store.add_archive(str(archive), "working_dir")
     assert not list(tmp_path.rglob("outside.txt"))
+
+
+def test_a_zip_file_with_names_from_outside_is_unpacked_inside(store, tmp_path):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    outside.chmod(0o600)
+    archive = tmp_path / "bad.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in (str(outside), "../../../../outside.txt"):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0o777 << 16
+            file.writestr(info, "theirs")
+    uri, _ = store.add_archive(str(archive), "working_dir")
+    assert "outside.txt" in files_of(store, uri)
+    assert (outside.read_text(), outside.stat().st_mode & 0o777) == ("mine", 0o600)
 
 
 def test_the_longest_unused_packages_go_and_needed_ones_stay(store, tmp_path):
