@@ -52,6 +52,11 @@ class _Environment:
         self.lock = lock  #: descriptor, -1: none
         self.starter = starter
 
+    def unlock(self) -> None:
+        """Its virtual environment may go, as far as it is ours to say."""
+        if self.lock >= 0:
+            os.close(self.lock)
+
 
 class Environments:
     """All runtime environments of a session. They are named by their JSON.
@@ -192,8 +197,7 @@ class Environments:
         if environment is not None:
             if environment.starter is not None:
                 environment.starter.end()
-            if environment.lock >= 0:
-                os.close(environment.lock)
+            environment.unlock()
 
     def on_job_finished(self, runtime_env: dict[str, Any]) -> None:
         """A job with this environment is over: its packages may be in nobody's way any more."""
@@ -228,7 +232,7 @@ class Environments:
             return exec_fork_server(startup.environment_fork_server_config(), plan, err)
 
         def hopeless() -> None:
-            self._ready.pop(runtime_env, None)
+            self._ready.pop(runtime_env).unlock()  # its starter has ended already
             text = f"The Python of this environment ({plan.command}) does not run miniray."
             self._fail(runtime_env, f"{text} It wrote:\n{_tail(err)}")
 

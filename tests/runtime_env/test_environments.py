@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import signal
@@ -155,6 +156,16 @@ def test_an_environment_may_name_its_python(session: None) -> None:
     assert in_environment(variables, env, "FROM_COMMAND", "JOB") == ["yes", "job"]
     with pytest.raises(RuntimeEnvSetupError, match="does not run miniray"):
         in_environment(variables, {"py_executable": "/no/such/python"})
+
+
+def test_packages_for_a_python_that_does_not_run_are_in_use_no_longer(session: None, cache: Path) -> None:
+    before = set(cache.iterdir())
+    env = {"pip": ["# none"], "py_executable": "/no/such/python"}
+    with pytest.raises(RuntimeEnvSetupError, match="does not run miniray"):
+        in_environment(os.getpid, env)
+    (lock,) = (path for path in set(cache.iterdir()) - before if path.suffix == ".lock")
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_fork_server_of_an_environment_that_dies_is_replaced(session: None) -> None:
