@@ -59,8 +59,11 @@ def main() -> None:
 
 
 def _end_with_head(connection: socket.socket) -> None:
-    while connection.recv(1 << 16):
-        pass
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass  # it has not read the plan
     os.killpg(0, signal.SIGKILL)
 
 
