@@ -5,13 +5,15 @@ Rules
 -----
 * An environment belongs to a lock file beside it. Who makes it holds the lock alone; who uses it holds it together with
   others. Locks end with their process, so that a killed one leaves nothing locked.
-* It is whole when its mark is there, which is written last; without one it is made anew.
+* It is whole when its mark is there, which is written last; without one it is made anew. One whose maker was killed
+  goes when somebody cleans up.
 * The mark's time is that of the last use. Whoever has made an environment removes the longest unused ones, as long as
   all together are larger than the limit; one that is in use is left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -89,7 +91,9 @@ def shrink(cache: str, limit: int, keep: str = "") -> None:
             with open(mark, encoding="ascii") as file:
                 found.append((os.stat(mark).st_mtime, int(file.read() or 0), entry.path))
         except (OSError, ValueError):
-            continue  # a lock, or one that is being made
+            # Nobody else's folder, and none that is being made: that one is in use.
+            if entry.is_dir() and os.path.exists(entry.path + ".lock"):
+                _remove(entry.path)
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
         if total <= limit:
@@ -102,7 +106,8 @@ def _remove(path: str) -> bool:
     descriptor = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(os.path.join(path, _MARK))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(path, _MARK))
         shutil.rmtree(path, ignore_errors=True)
         return True
     except OSError:

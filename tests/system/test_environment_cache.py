@@ -70,6 +70,28 @@ def test_the_longest_unused_go_first_and_those_in_use_stay(tmp_path):
     close(environments["used"])
 
 
+def test_one_whose_maker_was_killed_goes_with_the_next_that_is_made(tmp_path):
+    fill(tmp_path / "killed")
+    (tmp_path / "killed.lock").touch()
+    fill(tmp_path / "of somebody else")
+    being_made = CachedEnvironment(str(tmp_path), "being made")
+
+    def make_another_meanwhile(path):
+        fill(path)
+        another = CachedEnvironment(str(tmp_path), "another")
+        another.take(fill)
+        close(another)
+
+    being_made.take(make_another_meanwhile)
+    close(being_made)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        "another",
+        "being made",
+        "of somebody else",
+    ]
+    assert (tmp_path / "being made" / "file").exists()
+
+
 def test_two_who_want_the_same_wait_for_one_another(tmp_path):
     script = (
         "import os, sys; from miniray.system.environment_cache import CachedEnvironment\n"
