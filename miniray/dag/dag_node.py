@@ -144,19 +144,14 @@ class DAGNode:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {attr!r}")
 
     def __reduce__(self) -> Any:
-        return _rebuild, (type(self), self.__dict__)
+        # The state comes after the object: an actor and its calls name each other.
+        return object.__new__, (type(self),), self.__dict__
 
     def __str__(self) -> str:
         return node_as_text(self, self._body_text())
 
     def _body_text(self) -> str:
         return f"__{type(self).__name__}__"
-
-
-def _rebuild(kind: type[DAGNode], state: dict[str, Any]) -> DAGNode:
-    node = object.__new__(kind)
-    node.__dict__.update(state)
-    return node
 
 
 def _resolved(value: Any, run: Callable[[DAGNode], Any]) -> Any:

@@ -123,6 +123,19 @@ def test_a_node_tells_what_it_is():
         node.experimental_compile()
 
 
+def test_a_graph_with_an_actor_and_an_input_travels_to_a_task():
+    with InputNode() as given:
+        counter = Counter.bind()
+        first = counter.add.bind(given[0])
+        graph = add.bind(first, y=counter.add.bind(given[1]))
+
+    @miniray.remote
+    def execute(nested):
+        return miniray.get(nested["graph"].execute(1, 2))
+
+    assert miniray.get(execute.remote({"graph": graph})) == miniray.get(graph.execute(1, 2))
+
+
 def test_a_graph_is_walked_and_rewritten():
     inner = add.bind(1)
     graph = add.bind(inner, inner)
