@@ -6,7 +6,7 @@ import os
 from typing import Any, NamedTuple
 
 import miniray
-from miniray._common.network_utils import parse_address
+from miniray._common.network_utils import is_localhost, parse_address
 from miniray._private.absent import absent_functions
 from miniray.system import session
 from miniray.util.node_ip import get_node_instance_id, get_node_ip_address
@@ -64,7 +64,7 @@ def canonicalize_bootstrap_address_or_die(addr: str | None, temp_dir: str | None
 
 def resolve_ip_for_localhost(host: str) -> str:
     """The node's address for a name of this machine; others as they are."""
-    return get_node_ip_address() if host in ("localhost", "127.0.0.1", "::1") else host
+    return get_node_ip_address() if is_localhost(host) else host
 
 
 def extract_ip_port(bootstrap_address: str) -> tuple[str, int]:

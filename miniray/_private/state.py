@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from miniray._private.utils import validate_actor_state_name
 from miniray.api import _query, available_resources, cluster_resources, nodes, timeline
 from miniray.ids import JobID
 
@@ -26,8 +27,6 @@ __all__ = [
     "workers",
 ]
 
-_ACTOR_STATES = ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD")
-
 
 def actors(actor_id: str | None = None, job_id: Any = None, actor_state_name: str | None = None) -> dict[str, Any]:
     """All actors by id, or the row of one of them, {} if there is none.
@@ -41,11 +40,7 @@ def actors(actor_id: str | None = None, job_id: Any = None, actor_state_name: st
         ValueError: there is no such state.
         RaySystemError: there is no session.
     """
-    if actor_state_name is not None and actor_state_name not in _ACTOR_STATES:
-        raise ValueError(
-            f'"{actor_state_name}" is not a valid actor state name, it must be one of the following: '
-            '"DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", or "DEAD"'
-        )
+    validate_actor_state_name(actor_state_name)
     if actor_id is not None:
         row = _query("actor", actor_id=bytes.fromhex(actor_id))
         return _actor(row) if row else {}
