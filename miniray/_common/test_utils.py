@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import miniray
+from miniray.system import import_alias
 
 __all__ = [
     "Semaphore",
@@ -164,6 +165,9 @@ def driver_environment(env: dict[str, str] | None) -> dict[str, str]:
     """An environment in which a program finds this very miniray, and ``ray`` if that is miniray here."""
     given = dict(os.environ if env is None else env)
     entries = [entry for entry in given.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    if import_alias.is_installed() and import_alias.shim_folder() not in entries:
+        entries.insert(0, import_alias.shim_folder())
+        given.setdefault(import_alias.VARIABLE, "1")
     parent = os.path.dirname(os.path.dirname(os.path.abspath(miniray.__file__)))
     given["PYTHONPATH"] = os.pathsep.join([*entries, parent])
     return given

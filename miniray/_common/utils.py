@@ -18,8 +18,10 @@ _background: set[asyncio.Task[Any]] = set()
 
 def env_integer(key: str, default: int) -> int:
     """An environment variable as an integer; `default` when it is unset or none."""
-    value = os.environ.get(key)
-    return int(value) if value is not None and value.strip().lstrip("+-").isdigit() else default
+    try:
+        return int(os.environ[key])
+    except (KeyError, ValueError):
+        return default
 
 
 def env_float(key: str, default: float) -> float:
@@ -153,9 +155,9 @@ def try_to_create_directory(directory_path: str) -> None:
 
 def get_system_memory(*args: Any, **kwargs: Any) -> int:
     """Bytes of memory that this machine, or this container, has."""
-    import psutil  # only for this
+    from miniray.system.memory_usage import memory_usage  # only for this
 
-    return int(psutil.virtual_memory().total)
+    return memory_usage().total
 
 
 def resources_from_ray_options(options_dict: dict[str, Any]) -> dict[str, Any]:

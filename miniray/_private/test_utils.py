@@ -440,10 +440,9 @@ find_available_port = get_current_unused_port
 
 
 def format_web_url(url: str) -> str:
-    """An address with ``http://``."""
-    if not url.startswith(("http://", "https://")):
-        url = f"http://{url}"
-    return url.replace("localhost", "http://127.0.0.1") if url.startswith("localhost") else url
+    """An address with ``http://``, and with the number of localhost."""
+    url = url.replace("localhost", "127.0.0.1")
+    return url if url.startswith(("http://", "https://")) else f"http://{url}"
 
 
 def recursive_fnmatch(dirpath: str, pattern: str) -> list[str]:

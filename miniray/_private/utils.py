@@ -57,10 +57,10 @@ def get_user() -> str:
 
 
 def get_used_memory() -> int:
-    """Bytes of memory in use."""
-    import psutil  # only for this
+    """Bytes of memory in use, of this machine or of this container."""
+    from miniray.system.memory_usage import memory_usage  # only for this
 
-    return int(psutil.virtual_memory().used)
+    return memory_usage().used
 
 
 def estimate_available_memory() -> int:

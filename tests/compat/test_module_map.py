@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import miniray
+from miniray import compat
 from miniray._common import network_utils
 from miniray._common import utils as common
 from miniray._common.test_utils import (
@@ -184,6 +185,20 @@ def test_a_program_as_a_string():
     assert process.communicate(timeout=30)[0] == b"7\n"
 
 
+def test_a_program_as_a_string_with_an_environment_of_its_own_has_the_alias():
+    compat.install()
+    try:
+        assert run_string_as_driver("import ray; print(ray.__name__)", env={}) == "miniray\n"
+    finally:
+        compat.uninstall()
+
+
+def test_the_memory_there_is_is_that_of_the_container(monkeypatch, tmp_path):
+    (tmp_path / "reading").write_text("10 100")
+    monkeypatch.setenv("MINIRAY_MEMORY_READING", str(tmp_path / "reading"))
+    assert (utils.get_used_memory(), utils.get_system_memory()) == (10, 100)
+
+
 def test_lines_of_workers_can_be_collected(session):
     subscriber = test_utils.init_log_pubsub()
 
@@ -222,6 +237,8 @@ def test_small_functions(monkeypatch):
     assert network_utils.parse_address("[::1]:5") == ("::1", "5")
     assert network_utils.parse_address("a") is None
     assert network_utils.build_address("::1", 5) == "[::1]:5"
+    monkeypatch.setenv("A_NUMBER", "+-5")
+    assert common.env_integer("A_NUMBER", 1) == 1
     monkeypatch.setenv("A_NUMBER", "5")
     assert (common.env_integer("A_NUMBER", 1), common.env_float("NONE", 2.0), common.env_bool("NONE", True)) == (
         5,
@@ -238,6 +255,8 @@ def test_small_functions(monkeypatch):
     assert utils.parse_pg_formatted_resources_to_original({"CPU_group_0_ab": 1.0, "bundle_group_ab": 9.0}) == {
         "CPU": 1.0
     }
+    assert test_utils.format_web_url("localhost:8265") == "http://127.0.0.1:8265"
+    assert test_utils.format_web_url("https://1.2.3.4") == "https://1.2.3.4"
     assert services.extract_ip_port("1.2.3.4:5000") == ("1.2.3.4", 5000)
     assert ray_constants.ID_SIZE == 28
     before = signal.getsignal(signal.SIGINT)
