@@ -17,7 +17,6 @@ Rules
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 from typing import Union
 
@@ -46,13 +45,6 @@ class Worker(Struct, eq=False):
     since: float
     job_id: bytes = b""
     lease_id: int = 0
-
-
-class Request(Struct):
-    """A lease that waits for a worker."""
-
-    lease_id: int
-    job_id: bytes
 
 
 class Environment(Struct):
@@ -121,8 +113,9 @@ class WorkerPool:
         self.workers: dict[bytes, Worker] = {}
         self.wake_at: float | None = None
         self._starting_limit = starting_limit
+        # Of each kind there is an entry while there is something of it: kinds come and go with their environments.
         self._idle: dict[Kind, dict[bytes, Worker]] = {}  # least recently used first
-        self._requests: dict[Kind, deque[Request]] = {}
+        self._requests: dict[Kind, dict[int, bytes]] = {}  # lease that waits for a worker -> its job
         self._starting: dict[Kind, int] = {}  # also those asked for, and not yet named
         self._failures: dict[Kind, int] = {}
         self._soft_limit: dict[bytes, int] = {}
@@ -139,8 +132,9 @@ class WorkerPool:
     def remove_node(self, node_id: bytes) -> list[bytes]:
         """A node is gone: the workers to kill. Requests for it are dropped with their leases."""
         self._soft_limit.pop(node_id, None)
-        for kind in [kind for kind in self._requests if kind[0] == node_id]:
-            del self._requests[kind]
+        for table in (self._requests, self._failures):
+            for kind in [kind for kind in table if kind[0] == node_id]:
+                del table[kind]
         return [worker.worker_id for worker in self.workers.values() if worker.kind[0] == node_id]
 
     def job_finished(self, job_id: bytes, keep: Collection[bytes] = ()) -> list[bytes]:
@@ -154,13 +148,12 @@ class WorkerPool:
 
     def request(self, lease_id: int, kind: Kind, job_id: bytes) -> None:
         """A lease needs a worker; `schedule` answers."""
-        self._requests.setdefault(kind, deque()).append(Request(lease_id, job_id))
+        self._requests.setdefault(kind, {})[lease_id] = job_id
 
     def withdraw(self, lease_id: int) -> None:
         """It needs none any more."""
-        for kind, waiting in self._requests.items():
-            if any(request.lease_id == lease_id for request in waiting):
-                self._requests[kind] = deque(request for request in waiting if request.lease_id != lease_id)
+        for waiting in self._requests.values():
+            if waiting.pop(lease_id, None) is not None:
                 return
 
     def returned(self, worker_id: bytes, exiting: bool, now: float) -> None:
@@ -191,13 +184,13 @@ class WorkerPool:
         """It cannot be had, or no longer: whom to refuse."""
         self._environments.pop(runtime_env, None)
         kinds = [kind for kind in self._requests if kind[1] == runtime_env]
-        return [Refuse(kind, [request.lease_id for request in self._requests.pop(kind)]) for kind in kinds]
+        return [Refuse(kind, list(self._requests.pop(kind))) for kind in kinds]
 
     # -- life of workers -------------------------------------------------------------------------------------------
 
     def prestart(self, kind: Kind, worker_id: bytes, now: float) -> None:
         """A process was started before anybody asked."""
-        self._starting[kind] = self._starting.get(kind, 0) + 1
+        self._count_starting(kind, 1)
         self.starting(worker_id, kind, now)
 
     def starting(self, worker_id: bytes, kind: Kind, now: float) -> None:
@@ -223,8 +216,8 @@ class WorkerPool:
         worker = self.workers.get(worker_id)
         if worker is None or worker.state != STARTING:
             return False
-        self._starting[worker.kind] -= 1
-        self._failures[worker.kind] = 0
+        self._count_starting(worker.kind, -1)
+        self._failures.pop(worker.kind, None)
         self._to_idle(worker, now)
         return True
 
@@ -245,29 +238,43 @@ class WorkerPool:
             if not self._population[worker.kind[1]]:
                 del self._population[worker.kind[1]]
         if worker.state == IDLE:
-            self._idle[worker.kind].pop(worker_id, None)
+            self._not_idle(worker)
         elif worker.state == STARTING:
             kind = worker.kind
-            self._starting[kind] -= 1
-            self._failures[kind] = self._failures.get(kind, 0) + failed
+            self._count_starting(kind, -1)
+            if failed:
+                self._failures[kind] = self._failures.get(kind, 0) + 1
             waiting = self._requests.get(kind)
-            if self._failures[kind] >= ATTEMPTS and waiting:
-                self._failures[kind] = 0
-                effects.append(Refuse(kind, [request.lease_id for request in waiting]))
+            if waiting and self._failures.get(kind, 0) >= ATTEMPTS:
+                del self._failures[kind]
+                effects.append(Refuse(kind, list(waiting)))
                 waiting.clear()
         return worker, effects
 
     def _leave(self, worker: Worker) -> None:
         if worker.state == IDLE:
-            self._idle[worker.kind].pop(worker.worker_id, None)
+            self._not_idle(worker)
         elif worker.state == STARTING:
-            self._starting[worker.kind] -= 1
+            self._count_starting(worker.kind, -1)
         worker.state = LEAVING
 
     def _to_idle(self, worker: Worker, now: float) -> None:
         worker.state = IDLE
         worker.since = now
         self._idle.setdefault(worker.kind, {})[worker.worker_id] = worker
+
+    def _not_idle(self, worker: Worker) -> None:
+        idle = self._idle[worker.kind]
+        del idle[worker.worker_id]
+        if not idle:
+            del self._idle[worker.kind]
+
+    def _count_starting(self, kind: Kind, step: int) -> None:
+        number = self._starting.get(kind, 0) + step
+        if number:
+            self._starting[kind] = number
+        else:
+            del self._starting[kind]
 
     # -- the decision ----------------------------------------------------------------------------------------------
 
@@ -306,26 +313,25 @@ class WorkerPool:
                 environment.since = now
             elif now - environment.since >= FORGET_AFTER:
                 del self._environments[name]
+                self._failures = {kind: number for kind, number in self._failures.items() if kind[1] != name}
                 effects.append(Forget(name))
             else:
                 self._wake(environment.since + FORGET_AFTER)
 
     def _serve(self, kind: Kind, effects: list[Effect]) -> None:
         waiting, idle = self._requests[kind], self._idle.get(kind)
-        unserved: deque[Request] = deque()
-        while waiting and idle:
-            request = waiting.popleft()
-            worker = self._pick(idle, request.job_id)
+        for lease_id, job_id in list(waiting.items()) if idle else ():
+            if not idle:
+                return
+            worker = self._pick(idle, job_id)
             if worker is None:
-                unserved.append(request)
                 continue
-            del idle[worker.worker_id]
+            del waiting[lease_id]
+            self._not_idle(worker)
             worker.state = LEASED
-            worker.lease_id = request.lease_id
-            worker.job_id = request.job_id
-            effects.append(Assign(request.lease_id, worker.worker_id))
-        unserved.extend(waiting)
-        self._requests[kind] = unserved
+            worker.lease_id = lease_id
+            worker.job_id = job_id
+            effects.append(Assign(lease_id, worker.worker_id))
 
     @staticmethod
     def _pick(idle: dict[bytes, Worker], job_id: bytes) -> Worker | None:
@@ -342,7 +348,7 @@ class WorkerPool:
         while self._starting.get(kind, 0) < len(self._requests[kind]):
             if sum(self._starting.values()) >= self._starting_limit:
                 return
-            self._starting[kind] = self._starting.get(kind, 0) + 1
+            self._count_starting(kind, 1)
             effects.append(Start(kind))
 
     def _dismiss_idle(self, now: float, effects: list[Effect]) -> None:
@@ -362,7 +368,7 @@ class WorkerPool:
                     self._wake(worker.since + IDLE_SECONDS)
 
     def _kill_late(self, now: float, effects: list[Effect]) -> None:
-        if not any(self._starting.values()):
+        if not self._starting:
             return
         for worker in self.workers.values():
             if worker.state == STARTING:

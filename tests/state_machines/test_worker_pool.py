@@ -209,6 +209,27 @@ def test_an_environment_without_workers_is_forgotten_after_a_while():
     assert machine.schedule(3 * FORGET_AFTER) == [Forget(ENV)]
 
 
+def test_a_kind_of_worker_that_nobody_uses_any_more_leaves_nothing():
+    machine = pool()
+    machine.request(1, WITH_ENV, JOB_A)
+    machine.schedule(0.0)
+    machine.prepared(ENV, 0.0)
+    machine.schedule(0.0)
+    machine.starting(b"fails", WITH_ENV, 0.0)
+    machine.died(b"fails")
+    machine.schedule(0.0)
+    machine.starting(b"w1", WITH_ENV, 0.0)
+    machine.registered(b"w1", 0.0)
+    assert assigned(machine.schedule(0.0)) == [(1, b"w1")]
+    machine.returned(b"w1", False, 0.0)
+    machine.leaving(b"w1")
+    machine.died(b"w1")
+    machine.schedule(0.0)
+    machine.schedule(FORGET_AFTER)
+    assert WITH_ENV not in {*machine._idle, *machine._starting, *machine._failures, *machine._requests}
+    assert not machine._environments
+
+
 class Life(RuleBasedStateMachine):
     """Requests, starts, returns and deaths in any order: every request is served by one worker, or refused."""
 
