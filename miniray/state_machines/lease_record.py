@@ -23,7 +23,6 @@ class Claim(Struct, eq=False):
     need: Need
     held: dict[str, int] | None = None  #: an actor: what it holds, if placed where `spec` could be
     count: int = 0  #: leases that it wants and that are not placed
-    waiting: int = 0  #: leases placed, without a worker so far
     running: int = 0  #: leases placed and not blocked
     leases: int = 0
     depth: int = 0
@@ -33,6 +32,12 @@ class Claim(Struct, eq=False):
     began: int = 0  #: the turn of that moment
     queued_as: tuple[int, int, int] | None = None  #: its place in the queue of its need
     warn_at: float | None = None
+    placed: dict[int, Lease] = {}  #: leases without a worker so far
+
+    @property
+    def waiting(self) -> int:
+        """How many leases are placed, without a worker so far."""
+        return len(self.placed)
 
     @property
     def key(self) -> ClaimKey:

@@ -159,11 +159,10 @@ class Scheduler:
         claim.depth = depth
         claim.owner_node = owner_node
         effects: list[Effect] = []
-        if claim.waiting > count:
-            for lease in [lease for lease in self.leases.values() if lease.claim is claim and not lease.worker_id]:
-                if claim.waiting > count:
-                    self.end(lease.lease_id)
-                    effects.append(Withdraw(lease.lease_id))
+        while claim.waiting > count:
+            lease_id = next(iter(claim.placed))
+            self.end(lease_id)
+            effects.append(Withdraw(lease_id))
         self._want(claim, count - claim.waiting, now)
         return effects
 
@@ -210,7 +209,7 @@ class Scheduler:
         lease = self.leases.get(lease_id)
         if lease is not None and not lease.worker_id:
             lease.worker_id = worker_id
-            lease.claim.waiting -= 1
+            del lease.claim.placed[lease_id]
         return lease
 
     def end(self, lease_id: int) -> Lease | None:
@@ -225,7 +224,7 @@ class Scheduler:
         self._count_running(lease, -1)
         claim.leases -= 1
         if not lease.worker_id:
-            claim.waiting -= 1
+            del claim.placed[lease_id]
         elif claim.held is not None:
             self._drop(claim)
         return lease
@@ -427,7 +426,7 @@ class Scheduler:
         pool.last_used = claim.turn = self._turn
         pool.last_taken = taken.resources
         claim.leases += 1
-        claim.waiting += 1
+        claim.placed[lease.lease_id] = lease
         self._count_running(lease, 1)
         self._want(claim, claim.count - 1, now)
         if claim.count:
