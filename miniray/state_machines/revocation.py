@@ -87,18 +87,18 @@ class Plan:
     def serve_all(self, claims: Iterable[Claim], kept_at: Callable[[Any], Iterable[bytes]]) -> None:
         """Make room for these claims, in this order; `kept_at`: the pools where something is reserved for one."""
         for claim in claims:
-            kept = kept_at(claim.key)
+            kept = claim.need.keys.intersection(kept_at(claim.key))
             pools = [pool for pool in claim.need.pools if pool.key in kept] if kept else claim.need.pools
             for _ in range(min(claim.count, _AT_ONCE)):
-                if not self._serve_one(claim, pools):
+                if not self._serve_one(claim, pools, kept):
                     break
             if len(self.victims) >= _AT_ONCE_IN_ALL:
                 break
 
-    def _serve_one(self, claim: Claim, pools: list[Candidate]) -> bool:
+    def _serve_one(self, claim: Claim, pools: list[Candidate], kept: frozenset[bytes]) -> bool:
         demand = claim.spec.resources
         job_id = claim.spec.job_id
-        alike = (job_id, claim.depth, self._running(claim), self._job.get(job_id), claim.need.key)
+        alike = (job_id, claim.depth, self._running(claim), self._job.get(job_id), claim.need.key, kept)
         if alike in self._hopeless:
             return False
         for pool in pools:

@@ -210,3 +210,18 @@ def test_what_is_kept_in_one_place_is_free_when_the_claim_was_served_in_another(
     assert placed(scheduler, 0.3) == [b"large"]
     assert scheduler.wake_at == 0.3
     assert placed(scheduler, 0.3) == [b"bound"]
+
+
+def test_a_claim_that_waits_for_what_is_kept_does_not_speak_for_those_who_want_the_same_elsewhere():
+    scheduler = machine(2)
+    scheduler.demand(b"head", 1, spec(2), 1, 0.0, held={"CPU": 2 * UNIT})  # an actor: it gives nothing back
+    assert lease_of(scheduler, 0.0)
+    scheduler.add_node(b"other", {"CPU": 2 * UNIT}, {})
+    scheduler.demand(b"stream", 1, spec(1, JOB_B), 9, 0.0)
+    streaming = lease_of(scheduler, 0.0)
+    for owner in (b"first", b"second"):
+        scheduler.demand(owner, 1, spec(2), 1, 0.1)
+    claim = scheduler.claims[b"first", 1]
+    scheduler.reservations._begin(claim.key, {NODE: claim.spec.resources}, 0, 0.1, claim.need)
+    revoked = {effect.lease_id for effect in scheduler.schedule(1.0) if isinstance(effect, Revoke)}
+    assert revoked == {lease.lease_id for lease in streaming}
