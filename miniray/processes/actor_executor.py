@@ -86,7 +86,6 @@ class ActorExecutor:
         self._threads: dict[bytes, int] = {}  #: of running calls that have a deadline
         self._warned: set[str] = set()
         self._finishing: str | None = None
-        self._cancelled: set[bytes] = set()
         core.actor = self
         executor.show_as(self.class_name)
         runner = executor.runner

@@ -264,12 +264,10 @@ class Leases:
         self._carry_out(self.scheduler.schedule(now))
         for effect in self.pool.schedule(now):
             self._carry_out_pool(effect)
-        if self._changed:  # a runtime environment was ready at once
+        if self._changed:  # a runtime environment was ready at once, or a lease was granted while others wait
             self.schedule()
             return
         times = [at for at in (self.scheduler.wake_at, self.pool.wake_at) if at is not None]
-        if self._changed:
-            times.append(now)
         self.wake_at = min(times) if times else None
 
     def _carry_out(self, effects: list[leasing.Effect]) -> None:
@@ -315,9 +313,10 @@ class Leases:
         # Only now may it be revoked for others.
         self._changed = self._changed or self.scheduler.is_waited_for()
         worker = head.members[effect.worker_id]
-        if lease is None or worker.address is None:
+        if lease is None:
             self.pool.returned(effect.worker_id, False, head.now)
             return
+        assert worker.address is not None, "it was told when the worker registered"
         worker.job_id = lease.claim.spec.job_id
         head.memory_monitor.wake()
         address = WorkerAddress(worker.address, worker.node_id, worker.pid)
