@@ -17,6 +17,7 @@ from typing import Any
 from miniray import api, init_options
 from miniray.messages.control import AddNode, RemoveNode
 from miniray.messages.startup import HeadConfig
+from miniray.options import RESOURCE_UNITS
 from miniray.processes import current
 from miniray.processes.control_client import ControlClient
 from miniray.system import session
@@ -189,7 +190,7 @@ class Cluster:
             self.head_node = self._start(node_args, quantities, resources, store)
             return self.head_node
         if node_args.get("memory"):
-            units["memory"] = int(node_args["memory"]) * 10000
+            units["memory"] = int(node_args["memory"]) * RESOURCE_UNITS
         row = self._ask().ask(
             lambda number: AddNode(
                 number, units, node_args.get("labels") or {}, store, node_args.get("node_name") or ""
