@@ -84,11 +84,8 @@ def _start_fork_server(startup: Startup) -> ForkServerConnection:
     # Shared by this process and all workers, so imported before they part.
     import miniray.system.sockets  # noqa: F401
 
-    count = config.prestart if config.prestart >= 0 else min(2, int(startup.num_cpus))
-    if config.epoch > 1:
-        count = 0  # those of the old head come back
-    if startup.socket_dir:
-        startup.prestarted = [startup.worker(os.urandom(28), startup.node_id) for _ in range(count)]
+    if startup.socket_dir:  # else this head has no address yet
+        startup.prestarted = [startup.worker(os.urandom(28), startup.node_id) for _ in range(startup.prestart)]
 
     def in_child() -> None:
         startup.line.close()

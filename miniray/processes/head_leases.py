@@ -36,12 +36,14 @@ class Leases:
         self._changed = False
 
     def open(self, prestarted: list[SpawnProcess]) -> None:
-        """The workers that the fork server starts by itself."""
+        """The first workers: those that the fork server starts by itself, and the rest."""
         head = self._head
         node_id = head.startup.node_id
         for request in prestarted:
             head.starter.expect(request.key, node_id, request.out, request.err)
             self.pool.prestart((node_id, ""), request.key, head.now)
+        for _ in range(head.startup.prestart - len(prestarted)):
+            self.pool.prestart((node_id, ""), head.starter.start(node_id).worker_id, head.now)
 
     # -- messages --------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,10 @@ class Startup:
         self.address = Address(self.head_id, endpoint)
         self.listener, self.lifeline = lifeline.listen(self.socket_dir or None, self.epoch)
         self.port_holder, self.port = _own_port(config)
-        self.prestarted: list[SpawnProcess] = []
+        wanted = config.prestart if config.prestart >= 0 else min(2, int(self.num_cpus))
+        #: how many workers are started before anybody asks; those of an old head come back
+        self.prestart = wanted if self.epoch == 1 else 0
+        self.prestarted: list[SpawnProcess] = []  #: those of them that the fork server starts by itself
 
     @property
     def disk_threshold(self) -> float:

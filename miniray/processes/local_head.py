@@ -56,7 +56,7 @@ class LocalStartup(Startup):
         self.lifeline = ""
         self.address = Address(self.head_id, f"loopback://{self.head_id.hex()}")
         self.port = 0
-        self.prestarted = []
+        self.prestart, self.prestarted = 0, []
 
 
 class LocalHead(Head):

@@ -64,10 +64,10 @@ class Counter:
         self.n += k
         return self.n
 
-    def wait_for_ever(self):
+    def wait_for_ever(self, mark):
         import time
-        started = True
         while True:
+            open(mark, "a").write("x")
             time.sleep(0.01)
 
     def never_called(self):
@@ -228,7 +228,7 @@ def test_fails(miniray_session):
 
 
 COVERED = """\
-import time
+import os, time
 import app, ray
 
 
@@ -242,10 +242,12 @@ def test_an_actor_that_is_killed(miniray_session):
     ray.kill(counter)
 
 
-def test_an_actor_that_is_killed_while_it_works(miniray_session):
+def test_an_actor_that_is_killed_while_it_works(miniray_session, tmp_path):
     counter = app.Counter.remote()
-    ref = counter.wait_for_ever.remote()
-    ray.wait([ref], timeout=0.2)
+    mark = str(tmp_path / "mark")
+    counter.wait_for_ever.remote(mark)
+    while not os.path.exists(mark) or os.path.getsize(mark) < 2:
+        time.sleep(0.01)
     ray.kill(counter)
 """
 
@@ -281,14 +283,18 @@ def test_the_end_of_the_session_saves_what_still_runs(project):
     project.write(
         app=APP,
         test_end="""\
+import os, time
 import app, ray
 
 
-def test_it(miniray_isolated):
+def test_it(miniray_isolated, tmp_path):
     ray.get(app.double.remote(1))
     counter = app.Counter.remote()
     ray.get(counter.add.remote(1))
-    ray.wait([counter.wait_for_ever.remote()], timeout=0.2)
+    mark = str(tmp_path / "mark")
+    counter.wait_for_ever.remote(mark)
+    while not os.path.exists(mark) or os.path.getsize(mark) < 2:
+        time.sleep(0.01)
 """,
     )
     project.pytest("--miniray", "--cov=app")
