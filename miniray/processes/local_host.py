@@ -34,6 +34,7 @@ AGAIN = 0.01
 #: The functions that call the user's: module and name.
 _CALLERS = {
     ("executor", "_run"),
+    ("executor", "_run_coroutine"),
     ("actor_executor", "create"),
     ("actor_executor", "construct"),
     ("actor_executor", "_call_function"),

@@ -235,6 +235,22 @@ def test_a_cancelled_task_ends(how: str) -> None:
     begun.shutdown()
 
 
+def test_a_cancelled_task_that_is_a_coroutine_ends() -> None:
+    begun = Queue()
+
+    @miniray.remote
+    async def turns() -> None:
+        begun.put(1)
+        while True:
+            await asyncio.sleep(0.001)
+
+    ref = turns.remote()
+    begun.get(timeout=10)
+    miniray.cancel(ref)
+    assert _cancelled(ref)
+    begun.shutdown()
+
+
 def test_a_cancelled_coroutine_ends() -> None:
     @miniray.remote
     class Waits:
