@@ -33,10 +33,10 @@ ROW_OF = {
     RUN: "processes",
     # "" is miniray/__init__.py
     API: " api actor actor_handle init_context remote_function runtime_context cluster_utils job_config runtime_env"
-    " ray_engine actor_descriptor generators language chrome_trace types client_builder cross_language dag"
+    " ray_engine actor_descriptor generators chrome_trace types client_builder cross_language dag"
     " scheduling_options",
-    TOOLS: "__main__ _common _private _raylet cli cloudpickle compat dashboard"
-    " experimental internal job_submission microbenchmark pytest_plugin services testing util worker",
+    TOOLS: "__main__ _common _private _raylet cli cloudpickle compat experimental microbenchmark services testing util"
+    " worker",
 }
 ROWS = {name: row for row, names in ROW_OF.items() for name in ([""] if row == API else []) + names.split()}
 
@@ -202,6 +202,11 @@ def package_root() -> Path:
 
 def test_each_row_imports_only_the_rows_before_it():
     assert violations(package_root()) == []
+
+
+def test_every_name_in_a_row_is_a_module_and_stands_there_once():
+    names = [name for names in ROW_OF.values() for name in names.split()]
+    assert sorted(names) == sorted({name.split(".")[0] for name in module_names(package_root())} - {""})
 
 
 def test_every_module_says_what_it_is_for():
