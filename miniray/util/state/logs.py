@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import os
 import re
@@ -9,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any, BinaryIO
 
+from miniray.messages.state import TaskRow
 from miniray.util.state.exception import RayStateApiException
 from miniray.util.state.options import DEFAULT_RPC_TIMEOUT, GetLogOptions
 from miniray.util.state.source import Source
@@ -131,11 +133,11 @@ def get_log(
     )
     source = Source(address)
     path = find_log(source, options)
-    for chunk in _read(path, options.lines, _interval or _INTERVAL if follow else None):
-        if encoding is None:
-            yield chunk
-            continue
-        text = chunk.decode(encoding, errors or "strict")
+    chunks = _read(path, options.lines, _interval or _INTERVAL if follow else None)
+    if encoding is None:
+        yield from chunks
+        return
+    for text in codecs.iterdecode(chunks, encoding, errors or "strict"):  # a character may lie in two chunks
         yield _ANSI.sub("", text) if filter_ansi_code else text
 
 
@@ -176,7 +178,7 @@ def _worker_of_task(source: Source, options: GetLogOptions) -> str:
     merged, _ = merge_answer(answer)
     for (task_id, attempt), values in merged.items():
         if task_id.hex() == options.task_id and attempt == options.attempt_number:
-            worker_id: bytes = values[12]
+            worker_id = TaskRow(*values).worker_id
             if not worker_id:
                 raise RayStateApiException(
                     f"Could not find log file for task: {options.task_id} (attempt {attempt}): it is not scheduled yet."

@@ -12,7 +12,7 @@ import pytest
 
 import miniray
 from miniray.util import state
-from miniray.util.state import StateApiClient, client
+from miniray.util.state import StateApiClient, client, logs
 from miniray.util.state.common import (
     GetApiOptions,
     ListApiOptions,
@@ -360,6 +360,19 @@ def test_the_log_of_an_actor_is_read_to_its_end() -> None:
     names = state.list_logs(node_id=node_id, glob_filter="worker*out")
     assert list(names) == ["worker_out"]
     assert "three" in "".join("".join(state.get_log(filename=name, node_id=node_id)) for name in names["worker_out"])
+
+
+def test_a_character_of_a_log_may_lie_in_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    @miniray.remote(num_cpus=0)
+    class Talker:
+        def talk(self) -> None:
+            print("Grüße", flush=True)
+
+    actor = Talker.remote()
+    miniray.get(actor.talk.remote())
+    monkeypatch.setattr(logs, "_CHUNK", 1)
+    assert "".join(state.get_log(actor_id=actor._actor_id.hex())) == "Grüße\n"
+    assert b"".join(state.get_log(actor_id=actor._actor_id.hex(), encoding=None)) == "Grüße\n".encode()
 
 
 def test_logs_that_are_not_there_are_refused() -> None:
