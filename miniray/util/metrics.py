@@ -12,14 +12,25 @@ import re
 import threading
 import warnings
 from bisect import bisect_left
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Counter", "Gauge", "Histogram", "Metric", "exposition"]
 
 _VALID_NAME = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
 _lock = threading.Lock()
-#: name -> (kind, description, {tags: value; of a histogram [count per bucket ..., sum]}, boundaries)
-_figures: dict[str, tuple[str, str, dict[tuple[tuple[str, str], ...], Any], list[float]]] = {}
+_Tags = tuple[tuple[str, str], ...]
+
+
+class _Figures(NamedTuple):
+    """Of all metrics with one name and kind; description and boundaries are those of the first."""
+
+    description: str
+    boundaries: list[float]  #: in order
+    series: dict[_Tags, Any]  #: value per tags; of a histogram: [count per bucket ..., sum]
+
+
+#: by name and kind
+_figures: dict[tuple[str, str], _Figures] = {}
 
 
 class Metric:
@@ -84,7 +95,7 @@ class Metric:
             "default_tags": self._default_tags,
         }
 
-    def _tags(self, tags: dict[str, str] | None) -> tuple[tuple[str, str], ...]:
+    def _tags(self, tags: dict[str, str] | None) -> _Tags:
         for value in (tags or {}).values():
             if not isinstance(value, str):
                 raise TypeError(f"Tag values must be str, got {type(value)}.")
@@ -94,9 +105,12 @@ class Metric:
             raise ValueError(f"Missing value for tag key(s): {','.join(missing)}.")
         return tuple((key, final[key]) for key in self._tag_keys)
 
-    def _series(self) -> dict[tuple[tuple[str, str], ...], Any]:
-        boundaries = getattr(self, "boundaries", [])
-        return _figures.setdefault(self._name, (self._kind, self._description, {}, boundaries))[2]
+    def _figures(self) -> _Figures:
+        key = self._name, self._kind
+        found = _figures.get(key)
+        if found is None:
+            found = _figures[key] = _Figures(self._description, sorted(getattr(self, "boundaries", ())), {})
+        return found
 
 
 def _check_number(value: Any) -> None:
@@ -122,7 +136,7 @@ class Counter(Metric):
         key = self._tags(tags)
         if not self._discard:
             with _lock:
-                series = self._series()
+                series = self._figures().series
                 series[key] = series.get(key, 0.0) + value
 
 
@@ -144,7 +158,7 @@ class Gauge(Metric):
         key = self._tags(tags)
         if not self._discard:
             with _lock:
-                self._series()[key] = value
+                self._figures().series[key] = value
 
 
 class Histogram(Metric):
@@ -191,8 +205,9 @@ class Histogram(Metric):
         key = self._tags(tags)
         if not self._discard:
             with _lock:
-                buckets = self._series().setdefault(key, [0.0] * (len(self.boundaries) + 2))
-                buckets[bisect_left(sorted(self.boundaries), value)] += 1
+                figures = self._figures()
+                buckets = figures.series.setdefault(key, [0.0] * (len(figures.boundaries) + 2))
+                buckets[bisect_left(figures.boundaries, value)] += 1
                 buckets[-1] += value
 
     @property
@@ -208,14 +223,14 @@ def exposition() -> str:
     """
     lines = []
     with _lock:
-        for name, (kind, description, series, boundaries) in sorted(_figures.items()):
-            lines += [f"# HELP {name} {description}", f"# TYPE {name} {kind}"]
+        for (name, kind), (description, boundaries, series) in sorted(_figures.items()):
+            lines += [f"# HELP {name} {_one_line(description)}", f"# TYPE {name} {kind}"]
             for tags, figure in sorted(series.items()):
                 if kind != "histogram":
                     lines.append(f"{name}{_labels(tags)} {figure}")
                     continue
                 below = 0.0
-                for boundary, count in zip([*sorted(boundaries), "+Inf"], figure, strict=False):
+                for boundary, count in zip([*boundaries, "+Inf"], figure, strict=False):
                     below += count
                     lines.append(f"{name}_bucket{_labels((*tags, ('le', str(boundary))))} {below}")
                 lines += [f"{name}_sum{_labels(tags)} {figure[-1]}", f"{name}_count{_labels(tags)} {below}"]
@@ -227,5 +242,9 @@ def _labels(tags: tuple[tuple[str, str], ...]) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = _one_line(text).replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")

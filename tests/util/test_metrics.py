@@ -48,6 +48,21 @@ def test_a_histogram_counts_per_bucket() -> None:
     assert "latency_sum 106.5" in lines
 
 
+def test_metrics_that_share_a_name_do_not_spoil_each_others_figures() -> None:
+    Histogram("shared", boundaries=[1.0, 2.0]).observe(0.5)
+    Histogram("shared", "of another module", boundaries=[1.0, 2.0, 3.0]).observe(10)
+    Counter("shared").inc(3)
+    lines = exposition().splitlines()
+    assert 'shared_bucket{le="+Inf"} 2.0' in lines
+    assert "shared_sum 10.5" in lines
+    assert "shared 3.0" in lines
+
+
+def test_a_description_of_several_lines_is_one_line_of_the_text() -> None:
+    Counter("described", "one\ntwo").inc()
+    assert "# HELP described one\\ntwo" in exposition().splitlines()
+
+
 def test_a_metric_survives_pickling() -> None:
     counter = cloudpickle.loads(cloudpickle.dumps(Counter("pickled", "text", tag_keys=("x",))))
     assert counter.info == {"name": "pickled", "description": "text", "tag_keys": ("x",), "default_tags": {}}
