@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./ @%+-]*\Z")
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./ @%+-]*\Z")
+#: Hexadecimal, as ids are, and no number of another kind.
+_HEX = re.compile(r"(?!\d+e\d+\Z|0b[01]+\Z)[0-9a-f]*[a-f][0-9a-f]*\Z")
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
 _WORDS = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n", "~"])
 _WIDEST = 60
 
@@ -89,10 +92,8 @@ def _scalar(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return "{}" if isinstance(value, dict) else "[]"
     text = str(value)
-    if "\n" in text or "\x1b" in text:
-        return json.dumps(text)  # a JSON string is a YAML string
-    if _PLAIN.match(text) and text.lower() not in _WORDS and not text.endswith(" "):
-        return text
-    if re.fullmatch(r"[0-9a-f]*[a-f][0-9a-f]*", text) and not re.fullmatch(r"[0-9]+e[0-9]+", text):
+    if not text.isprintable():
+        return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
+    if text.lower() not in _WORDS and not text.endswith(" ") and (_PLAIN.match(text) or _HEX.match(text)):
         return text
     return "'" + text.replace("'", "''") + "'"

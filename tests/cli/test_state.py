@@ -184,7 +184,22 @@ def test_a_table_is_aligned_and_takes_several_lines_for_several_values() -> None
 
 def test_yaml_quotes_what_would_be_something_else() -> None:
     text = yaml(
-        [{"a": "01", "b": None, "c": True, "d": {}, "e": [1, "x y"], "f": "no", "g": "a\nb", "h": "0ab", "i": ""}]
+        [
+            {
+                "a": "01",
+                "b": None,
+                "c": True,
+                "d": {},
+                "e": [1, "x y"],
+                "f": "no",
+                "g": "a\nb",
+                "h": "0ab",
+                "i": "",
+                "j": ".5",
+                "k": "0b1",
+                "l": "a\ré",
+            }
+        ]
     )
     assert text.splitlines() == [
         "---",
@@ -199,5 +214,8 @@ def test_yaml_quotes_what_would_be_something_else() -> None:
         '    g: "a\\nb"',
         "    h: 0ab",
         "    i: ''",
+        "    j: '.5'",
+        "    k: '0b1'",
+        '    l: "a\\U0000000dé"',
         "...",
     ]
