@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import miniray
-from miniray.exceptions import GetTimeoutError
 from miniray.util.annotations import Deprecated
 
 
@@ -133,11 +132,8 @@ class ActorGroup:
         """
         if patience_s > 0:
             ended = [actor.actor.__ray_terminate__.remote() for actor in self.actors]
-            try:
-                if ended:
-                    miniray.wait(ended, num_returns=len(ended), timeout=patience_s)
-            except GetTimeoutError:
-                pass
+            if ended:
+                miniray.wait(ended, num_returns=len(ended), timeout=patience_s)
         for actor in self.actors:
             miniray.kill(actor.actor)
         self.actors = []

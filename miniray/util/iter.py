@@ -17,7 +17,17 @@ from typing import Any
 import miniray
 from miniray.util.iter_metrics import MetricsContext as MetricsContext
 from miniray.util.iter_metrics import SharedMetrics
-from miniray.util.local_iterator import LocalIterator as LocalIterator
+from miniray.util.local_iterator import LocalIterator
+
+__all__ = [
+    "LocalIterator",
+    "ParallelIterator",
+    "ParallelIteratorWorker",
+    "from_actors",
+    "from_items",
+    "from_iterators",
+    "from_range",
+]
 
 _Transform = Callable[[LocalIterator], LocalIterator]
 
