@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class _Request(Waiter):
-    __slots__ = ("answer", "failure", "message")
+    __slots__ = ("answer", "failure", "message", "number")
 
     def __init__(self) -> None:
         super().__init__()
+        self.number = 0
         self.message: Message | None = None  #: in case that another head has to be asked
         self.answer: Any = None
         self.failure = ""
@@ -102,9 +103,11 @@ class HeadClient:
         return waiter
 
     def await_answer(self, waiter: _Request, timeout: float) -> Any:
-        """The answer to what was asked, None if there is none within so many seconds."""
+        """The answer to what was asked, None if there is none within so many seconds: nobody waits for it then."""
         core = self._core
         core.reactor.wait(waiter, time.monotonic() + timeout)
+        with core.lock:
+            self._requests.pop(waiter.number, None)
         if waiter.failure or core.closed:
             raise exceptions.RaySystemError(waiter.failure or "The session was shut down.")
         return waiter.answer
@@ -120,6 +123,7 @@ class HeadClient:
             if core.head_lost or core.closed:
                 raise exceptions.RaySystemError(core.head_lost or "This session was shut down.")
             self._requests[number] = waiter
+            waiter.number = number
             waiter.message = make(number)
             core.post(core.head, waiter.message, True)
         return number

@@ -288,3 +288,12 @@ def test_the_checks_may_be_called_directly() -> None:
     group = PlacementGroup(miniray.PlacementGroupID.from_random(), [{"CPU": 1}])
     with pytest.raises(ValueError, match="cannot fit into any bundles"):
         _validate_resource_shape(group, {"CPU": 2}, {}, "f")
+
+
+def test_a_wait_that_was_in_vain_is_forgotten() -> None:
+    core = current.core_or_none()
+    assert core is not None
+    group = placement_group([{"x": 3}])
+    assert [group.wait(0.01) for _ in range(3)] == [False] * 3
+    wait_for(lambda: not core.head_client._requests)
+    remove_placement_group(group)
