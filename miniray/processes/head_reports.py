@@ -7,7 +7,6 @@ lock) is named in the answer, and delays nobody for longer. Rows go through the 
 
 from __future__ import annotations
 
-import os
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,13 @@ from miniray.messages.control import Query, Reply
 from miniray.messages.state import ReportState, StateReport, TaskEvents
 from miniray.processes.head_members import Member
 from miniray.state_machines.task_event_log import TaskEventLog
+from miniray.system.ray_settings import KEPT_TASK_EVENTS, setting
 
 if TYPE_CHECKING:
     from miniray.processes.head_shell import Head
 
 #: seconds that a process may take to tell
 PATIENCE = 1.0
-#: Task events that are kept (Ray's setting and default): 20 MB at most.
-_KEPT = int(os.environ.get("RAY_task_events_max_num_task_in_gcs", "100000"))  # noqa: SIM112 (Ray's name)
 #: query -> what the processes are asked for
 REPORTED = {"task_reports": "tasks", "object_reports": "objects", "actor_reports": "actors"}
 _LIMIT = 10_000
@@ -49,7 +47,7 @@ class Reports:
         self._head = head
         self._numbers = count(1)
         self._inquiries: dict[int, _Inquiry] = {}
-        self.log: TaskEventLog[Raw] = TaskEventLog(_KEPT)
+        self.log: TaskEventLog[Raw] = TaskEventLog(setting(head.config.system_config, *KEPT_TASK_EVENTS))
 
     def on_task_events(self, sender: bytes, message: TaskEvents) -> None:
         """Kept as they are."""

@@ -26,6 +26,8 @@ KEPT_DEAD_NODES = "maximum_gcs_dead_node_cached_count", 1000
 KEPT_DEAD_WORKERS = "maximum_gcs_dead_worker_cached_count", 1000
 #: How many jobs stay known after their end. (Ray has no such limit.)
 KEPT_JOBS = "maximum_gcs_finished_job_cached_count", 10_000
+#: How many events of ended tasks are kept (Ray's number): 20 MB at most.
+KEPT_TASK_EVENTS = "task_events_max_num_task_in_gcs", 100_000
 
 
 def setting(given: Mapping[str, Any], name: str, default: _T) -> _T:

@@ -10,6 +10,8 @@ import pytest
 
 import miniray
 from miniray.cluster_utils import Cluster
+from miniray.messages.control import Query
+from miniray.processes import current
 from miniray.util.state import list_jobs, list_workers
 from tests.waiting import wait_for
 
@@ -18,6 +20,7 @@ CONFIG = {
     "maximum_gcs_dead_worker_cached_count": KEPT,
     "maximum_gcs_dead_node_cached_count": 2,
     "maximum_gcs_finished_job_cached_count": 2,
+    "task_events_max_num_task_in_gcs": 2,
 }
 
 
@@ -44,6 +47,26 @@ def test_the_head_keeps_so_many_dead_workers_and_drivers_the_newest(cluster: Clu
     wait_for(lambda: pids[-1] in dead())
     assert len(dead()) <= KEPT
     assert set(pids[: -KEPT - 1]).isdisjoint(dead())
+
+
+def test_the_head_keeps_so_many_events_of_tasks(cluster: Cluster) -> None:
+    miniray.init(address=cluster.address)
+
+    @miniray.remote(max_calls=1)
+    def once() -> None:
+        pass
+
+    for _ in range(4):
+        miniray.get(once.remote())  # each in a worker of its own, which tells of it when it ends
+    core = current.core_or_none()
+    assert core is not None
+
+    def counts() -> tuple[int, int]:
+        answer = core.head_client.request(lambda number: Query(number, "task_reports", {}))
+        return answer["kept"], answer["dropped"]
+
+    wait_for(lambda: sum(counts()) == 4)
+    assert counts() == (2, 2)
 
 
 def test_the_head_keeps_so_many_jobs_that_are_over_and_those_with_detached_actors(cluster: Cluster) -> None:
