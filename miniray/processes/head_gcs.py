@@ -372,7 +372,14 @@ class Gcs:
         self._add_node(startup.node_id, resources, config.labels, store, "")
 
     def _add_node(
-        self, node_id: bytes, resources: dict[str, float], labels: dict[str, str], store: int, name: str
+        self,
+        node_id: bytes,
+        resources: dict[str, float],
+        labels: dict[str, str],
+        store: int,
+        name: str,
+        sender: bytes = b"",
+        request_id: int = 0,
     ) -> Node:
         resources = {key: float(quantity) for key, quantity in resources.items() if quantity}
         resources.setdefault(f"node:{NODE_IP}", 1.0)
@@ -402,7 +409,8 @@ class Gcs:
         self._head.leases.add_node(
             node_id, units, {"ray.io/node-id": node_id.hex(), **labels}, resources.get("CPU", 0.0)
         )
-        self.put(TablePrefix.NODE, node_id, _encode(row))
+        _, effects = self.tables.put(TablePrefix.NODE, node_id, _encode(row))
+        self._carry_out_request(effects, sender, request_id, dict(row))
         return node
 
     def on_add_node(self, sender: bytes, message: control.AddNode) -> None:
@@ -414,8 +422,8 @@ class Gcs:
             store = machine.default_memory(self._head.config.store_dir, None)[1]
         resources.setdefault("object_store_memory", float(store))
         resources.setdefault("memory", float(machine.free_memory()))
-        node = self._add_node(node_id, resources, message.labels, store, message.name)
-        self._head.reply(sender, message.request_id, node.row)
+        node = self._add_node(node_id, resources, message.labels, store, message.name, sender, message.request_id)
+        self.durable.reply(sender, message.request_id, node.row)
 
     def on_remove_node(self, sender: bytes, message: control.RemoveNode) -> None:
         """A node dies, and all that is on it."""
@@ -441,13 +449,14 @@ class Gcs:
                 head.post(member.worker_id, control.NodeDied(message.node_id))
         head.memory.lose_node(message.node_id)
         head.leases.remove_node(message.node_id)
-        self.put(TablePrefix.NODE, message.node_id, _encode(node.row))
+        _, effects = self.tables.put(TablePrefix.NODE, message.node_id, _encode(node.row))
+        self._carry_out_request(effects, sender, message.request_id, True)
         self._dead_nodes.append(message.node_id)
         while len(self._dead_nodes) > self._kept_nodes:
             oldest = self._dead_nodes.popleft()
             del self.nodes[oldest]
             self.delete(TablePrefix.NODE, oldest)
-        head.reply(sender, message.request_id, True)
+        self.durable.reply(sender, message.request_id, True)
 
 
 def _random_uuid() -> str:
