@@ -70,7 +70,6 @@ class HeadLink:
         self._closed = threading.Event()
         if reconnect_s:
             core.add_handlers({Rejoined: self._on_rejoined})
-        self._refused = ""
         self._watcher = lifeline.LifelineWatcher(line, self._on_eof)
 
     def close(self) -> None:
@@ -101,7 +100,7 @@ class HeadLink:
                     try:
                         self._rejoin(info)
                     except OSError:
-                        pass  # that head is gone, too
+                        seen = (0, 0)  # that head is gone, too; or it has no room for so many at once
                     else:
                         return
                 else:
@@ -138,6 +137,8 @@ class HeadLink:
             ]
             core.transport.send(info.address, messages)
         self._watcher = lifeline.LifelineWatcher(line, self._on_eof)
+        if self._closed.is_set():  # meanwhile
+            self._watcher.close()
 
     def _what_we_have(self) -> Rejoin:
         core = self._core

@@ -150,7 +150,7 @@ class Recovery:
         if member is None and message.kind == "driver" and sender not in head.dead and not any(message.job_id):
             # Its registration is still to come.
             member = head.members[sender] = Member(sender, "driver", head.startup.node_id, 0.0)
-        if member is None or member.dead or member.kind != message.kind or sender in self._told:
+        if member is None or member.dead or member.settling or member.kind != message.kind or sender in self._told:
             self._refuse(sender, message)
             return
         member.address, member.pid = message.address, message.pid

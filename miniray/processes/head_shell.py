@@ -324,12 +324,9 @@ class Head:
             self._from_threads.popleft()()
 
     def call_soon(self, action: Callable[[], None]) -> None:
-        """Run the action in the loop. The one method that other threads may call."""
+        """Run the action in the loop. Callable from any thread; the rest of the head is not."""
         self._from_threads.append(action)
-        try:
-            os.write(self._wake_write, b"\0")
-        except BlockingIOError:
-            pass  # it is full, and so the loop will look
+        self.wake()
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         self.ends.stop("the head was terminated")
