@@ -111,6 +111,7 @@ class Leases:
 
     def on_blocked(self, sender: bytes, message: control.WorkerBlocked) -> None:
         """A worker waits in `get`, or goes on."""
+        self._head.recovery.on_blocked(sender, message.blocked)
         lease = self.lease_of(sender)
         if lease is not None:
             self._changed = True

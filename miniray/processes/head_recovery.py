@@ -168,6 +168,12 @@ class Recovery:
         if not self._awaited:
             self._look()
 
+    def on_blocked(self, sender: bytes, blocked: bool) -> None:
+        """A worker has gone on since it told of itself; who holds it may not have told yet."""
+        told = self._told.get(sender)
+        if told is not None:
+            told.blocked = blocked
+
     def _refuse(self, sender: bytes, message: Rejoin) -> None:
         head = self._head
         head.transport.release(sender)  # it was taken for dead
