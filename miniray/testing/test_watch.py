@@ -20,6 +20,8 @@ from miniray.testing.shared_session import SharedSession
 _PATIENCE = 1.0
 #: Bytes of one worker's output that are attached to a report at most.
 _OUTPUT = 20_000
+#: The attribute of a report that says what its test left behind; xdist carries it to the process that prints it.
+_LEFT = "miniray_left_behind"
 
 
 def _core() -> Any:
@@ -91,11 +93,15 @@ class TestWatch:
         finally:
             before = item.stash.get(_before, None)
             if before is not None:
-                left = before.left_behind()
-                if left:
-                    self._found.append((item.nodeid, left))
-                    if self._leaks == "error":
-                        pytest.fail("left behind by this test:\n  " + "\n  ".join(left), pytrace=False)
+                left = item.stash[_left] = before.left_behind()
+                if left and self._leaks == "error":
+                    pytest.fail("left behind by this test:\n  " + "\n  ".join(left), pytrace=False)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Collect it; under xdist in the process that prints the summary, from reports of the others."""
+        left = getattr(report, _LEFT, None)
+        if left:
+            self._found.append((report.nodeid, left))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """List what tests left behind."""
@@ -106,12 +112,14 @@ class TestWatch:
                 for line in left:
                     terminalreporter.line(f"  {line}")
 
-    # -- output of workers -----------------------------------------------------------------------------------------
+    # -- reports, and the output of workers in them ---------------------------------------------------------------
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Iterator[None]:
-        """Attach what workers wrote during a test that fails."""
+        """Attach what a test left behind, and what workers wrote during one that fails."""
         report: Any = yield
+        if report.when == "teardown":
+            setattr(report, _LEFT, item.stash.get(_left, []))
         if report.failed and report.when != "teardown":
             text = self._worker_output()
             if text:
@@ -212,3 +220,4 @@ class _Holdings:
 
 
 _before = pytest.StashKey[_Holdings]()
+_left = pytest.StashKey[list[str]]()

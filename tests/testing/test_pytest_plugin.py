@@ -318,6 +318,16 @@ def test_under_xdist_each_process_has_its_session_and_is_measured(project):
     assert covered(project) == ['return "not covered"']
 
 
+def test_under_xdist_what_tests_leave_behind_is_listed_too(project):
+    pytest.importorskip("xdist")
+    project.write(test_leaks=LEAKS)
+    out = project.pytest("--miniray", "-n", "1")
+    assert "4 passed" in out
+    report = out[out.index("left behind by tests") :]
+    assert "test_clean" not in report
+    assert "actor Stays named 'who' is alive" in report
+
+
 def test_coroutines_await_refs_under_pytest_asyncio(project):
     pytest.importorskip("pytest_asyncio")
     project.write(
