@@ -198,6 +198,23 @@ def test_what_tests_leave_behind_is_listed_or_fails_them(project):
     assert "left behind" not in project.pytest("--miniray", "--miniray-leaks=off")
 
 
+def test_a_test_may_end_the_head_of_its_session(project):
+    project.write(
+        test_head="""\
+import os
+import signal
+import ray
+from miniray.processes import current
+
+
+def test_it(miniray_isolated):
+    os.kill(current.core_or_none().session["head_pid"], signal.SIGKILL)
+"""
+    )
+    out = project.pytest("--miniray", "--miniray-leaks=error")
+    assert "1 passed" in out and "error" not in out
+
+
 def test_output_of_workers_is_attached_to_the_test_that_fails(project):
     project.write(
         test_output="""\
