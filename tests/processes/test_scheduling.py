@@ -83,18 +83,16 @@ def test_a_large_actor_behind_an_endless_stream_of_small_ones_starts() -> None:
 
 
 def test_a_placement_group_behind_an_endless_stream_is_reserved() -> None:
-    group = placement_group([{"CPU": 1}, {"CPU": 1}])
-    ready = group.ready()
-    # A group without a reservation would only ever see one CPU at a time.
-    assert miniray.wait([ready], timeout=20)[0]
-    remove_placement_group(group)
-    refs = [small.remote() for _ in range(40)]
-    group = placement_group([{"CPU": 2}])
-    ready = group.ready()
-    assert miniray.wait([ready], timeout=20)[0]
-    assert not is_ready(refs[-1]), "it did not wait for the end of the queue"
-    remove_placement_group(group)
-    miniray.get(refs)
+    groups: list[Any] = []
+
+    def condition() -> bool:
+        if not groups:
+            group = placement_group([{"CPU": 2}])  # without a reservation it would only ever see one CPU at a time
+            groups.extend([group, group.ready()])
+        return is_ready(groups[1])
+
+    assert stream_until(condition)
+    remove_placement_group(groups[0])
 
 
 def test_a_second_driver_gets_its_share_while_the_first_has_a_long_queue(cluster: Cluster) -> None:
