@@ -43,6 +43,7 @@ class Plan:
         self._job = dict(running_by_job)
         self._claim: dict[tuple[bytes, int], int] = {}
         self._free: dict[bytes, dict[str, int]] = {}
+        self._potential: dict[bytes, dict[str, int]] = {}
         self._held: dict[bytes, list[Lease]] = {}
         self._revocable: dict[bytes, list[Lease]] = {}
         #: what decides whether a claim may take anything, of those that found nothing: a thousand claims that wait
@@ -58,7 +59,10 @@ class Plan:
 
     def potential(self, pool: Candidate) -> dict[str, int]:
         """What the pool would have to give if all its revocable leases were back."""
-        units = dict(pool.resources.available)
+        units = self._potential.get(pool.key)
+        if units is not None:
+            return units
+        units = self._potential[pool.key] = dict(pool.resources.available)
         for lease in self._revocable.get(pool.key, ()):
             for name, quantity in lease.allocation.resources.items():
                 if not (lease.blocked and name == CPU):
