@@ -170,6 +170,10 @@ class ActorExecutor:
         for call in stream.arrive(push.sequence_number, (owner, push)):
             self._begin(call)
 
+    def caller_left(self, worker_id: bytes) -> None:
+        """This process will not call any more, and all its calls have come."""
+        self._streams.pop(worker_id, None)
+
     def positions(self) -> dict[str, dict[str, int]]:
         """Where each of its callers is: calls begun, calls that came before their turn, answers that the caller had."""
         return {

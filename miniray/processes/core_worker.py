@@ -258,6 +258,8 @@ class CoreWorker:
         if len(self._departed) > _KEPT_DEAD:
             del self._departed[next(iter(self._departed))]
         self.objects.memory.writer_left(sender)
+        if self.actor is not None:
+            self.actor.caller_left(sender)
 
     def _on_worker_died(self, sender: bytes, message: control.WorkerDied) -> None:
         worker_id = message.worker_id

@@ -249,6 +249,8 @@ class Executor:
         """An owner is gone: its tasks and what we pinned for it are nobody's any more."""
         self.queue = deque(item for item in self.queue if item[0].worker_id != worker_id)
         self.runner.on_process_died(worker_id)
+        if self.actor is not None:
+            self.actor.caller_left(worker_id)
 
     def on_exit(self, sender: bytes, message: control.Exit) -> None:
         """The head wants this worker to leave."""
