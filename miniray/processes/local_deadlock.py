@@ -7,7 +7,7 @@ the same at `LOOKS` looks in a row, and can never end, ends with `DeadlockError`
 It errs on the side of silence. Whatever may have another cause to go on counts as going on: a wait with a timeout, a
 coroutine that awaits something else than a ref, an event loop with a timer, a thread of the user's (daemons too, but
 those of debuggers and notebooks, which are there before the session). What waits for resources is stuck only if nothing
-in the whole session goes on.
+in the whole session goes on: no task, no start of a worker, and the head has no work either.
 """
 
 from __future__ import annotations
@@ -73,10 +73,12 @@ class WaitWatch:
 
     Args:
         cores: gives the core workers that live now, the driver's first.
+        busy: whether the head has something to do, or a worker starts.
     """
 
-    def __init__(self, cores: Callable[[], list[CoreWorker]]) -> None:
+    def __init__(self, cores: Callable[[], list[CoreWorker]], busy: Callable[[], bool]) -> None:
         self._cores = cores
+        self._busy = busy
         self._records: dict[int, WaitRecord] = {}
         self._anybody = threading.Event()
         self._hungry: set[Node] = set()  #: at the last look
@@ -160,10 +162,9 @@ class WaitWatch:
         left = stuck(waiting)
         # Short tasks may never be seen running: as long as others wait for a worker than before, there are some.
         hungry = snapshot.hungry
-        if hungry != self._hungry:
-            self._hungry = hungry
-            if hungry & left:
-                left = set()
+        if hungry & left and (hungry != self._hungry or self._busy()):
+            left = set()
+        self._hungry = hungry
         dead = [record for record in records if record.node in left]
         for record in records:
             record.looks = record.looks + 1 if record.node in left else 0

@@ -82,6 +82,7 @@ class LocalHead(Head):
         self._ended_callback = ended
         self.local_workers: LocalWorkers
         self.ready = threading.Event()
+        self._been_round = True
         super().__init__(startup, None)  # type: ignore[arg-type]
         self.memory_monitor.interval = 0.0  # there is no process to be killed but this one
         self.thread = threading.Thread(target=self._serve, name="miniray-head", daemon=True)
@@ -119,6 +120,15 @@ class LocalHead(Head):
             self.wake()
         except OSError:
             pass  # it is at its end
+
+    def has_been_round(self) -> bool:
+        """Whether it has come to its wishes from outside since this was asked last. For one thread."""
+        answer, self._been_round = self._been_round, False
+        self.call_from_outside(self._note_round)
+        return answer
+
+    def _note_round(self) -> None:
+        self._been_round = True
 
     def _drain_wake(self) -> None:
         try:

@@ -59,8 +59,8 @@ class LocalSession:
         head.thread.join(WITHIN)
         core.close(goodbye=False)
         self._output.stop()
-        head.close()
         core.wait_watch.stop()
+        head.close()
         local_host.restore_sleep()
         local_objects.forget_all()
         if head.startup.paths.lock_fd >= 0:
@@ -141,7 +141,11 @@ def connect_local(
         workers = [worker.core for worker in list(head.local_workers.workers.values())]
         return [core, *(one for one in workers if one is not None and not one.closed)]
 
-    core.wait_watch = WaitWatch(cores)
+    def busy() -> bool:
+        workers = list(head.local_workers.workers.values())
+        return not head.has_been_round() or any(worker.starting for worker in workers)
+
+    core.wait_watch = WaitWatch(cores, busy)
     head.thread.start()
     session_of_driver = LocalSession(core, head, output, {})
     try:

@@ -68,6 +68,7 @@ class LocalWorker:
         self._registry = registry
         self._ended = ended
         self._killed = False
+        self.starting = True  #: the head has not heard of it yet
         self._prodding = threading.Lock()
         self._prodded: int | None = None  #: the thread that may get an exception now: user code may run there
         self.core: CoreWorker | None = None
@@ -110,6 +111,7 @@ class LocalWorker:
         try:
             self._work()
         finally:
+            self.starting = False
             if not self._killed:
                 self._ended(self)
 
@@ -127,6 +129,7 @@ class LocalWorker:
         executor.runner.adopt_job = lambda job_id: _adopt_job(core, job_id)
         core.reactor.start_standby(lambda: current.enter(core))
         core.post_to_head(control.RegisterWorker(core.address, self._number, core.node_id))
+        self.starting = False
         reason = ""
         try:
             with self._prodding:

@@ -12,6 +12,8 @@ import pytest
 
 import miniray
 from miniray.processes.local_deadlock import INTERVAL, LOOKS, DeadlockError
+from miniray.processes.local_head import LocalWorkers
+from miniray.processes.local_worker import LocalWorker
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -174,6 +176,25 @@ def test_what_a_thread_of_ones_own_may_give_back_is_no_deadlock() -> None:
     thread.start()
     assert miniray.get(second.ready.remote())
     thread.join()
+
+
+@pytest.mark.parametrize("who", ["the head", "the worker"])
+def test_waiting_for_a_worker_that_takes_long_to_start_is_no_deadlock(monkeypatch: pytest.MonkeyPatch, who) -> None:
+    place, name = {"the head": (LocalWorkers, "start"), "the worker": (LocalWorker, "_work")}[who]
+    original = getattr(place, name)
+
+    def after_a_while(self, *args, **options):
+        threading.Event().wait(LONG)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(place, name, after_a_while)
+
+    @miniray.remote(num_cpus=0)
+    class New:
+        def ready(self) -> bool:
+            return True
+
+    assert miniray.get(New.remote().ready.remote())
 
 
 def test_waiting_for_the_first_of_two_is_no_deadlock() -> None:
