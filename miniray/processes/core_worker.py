@@ -257,7 +257,6 @@ class CoreWorker:
         self._departed[sender] = None
         if len(self._departed) > _KEPT_DEAD:
             del self._departed[next(iter(self._departed))]
-        self.objects.memory.writer_left(sender)
         if self.actor is not None:
             self.actor.caller_left(sender)
 
@@ -268,12 +267,17 @@ class CoreWorker:
         self.after_last_words(worker_id, lambda: self._bury(message))
 
     def forget(self, worker_id: bytes) -> None:
-        """A process is gone, and its last words were handled (under the lock): nothing is kept for it any more."""
+        """A process is gone, and its last words were handled (under the lock): nothing is kept for it any more.
+
+        Of an actor that was only called, nobody but the actor's state tells.
+        """
         self.transport.forget(worker_id)
         self._peers.pop(worker_id, None)
         box = self._outboxes.pop(worker_id, None)
         if box is not None:
             box.messages = []
+        self.arguments.worker_died(worker_id)
+        self.objects.memory.writer_left(worker_id)
 
     def awaits_last_words(self, worker_id: bytes) -> bool:
         """Whether something waits until all that this dead process had sent was handled."""

@@ -43,8 +43,6 @@ class GeneratorRun:
         payload, inner = self._core.objects.to_payload(serialize(value), owned=False)
         if inner:
             with self._core.lock:
-                for entry in inner:
-                    entry.submitted += 1
                 self._runner.pin(self.push.task_id, self.owner, inner)
         self._post(payload)
 

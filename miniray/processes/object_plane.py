@@ -431,7 +431,6 @@ class ObjectPlane:
     def on_process_died(self, message: control.WorkerDied) -> None:
         """A process is gone: as a borrower, and as an owner."""
         self.counter.process_died(message.worker_id)
-        self.memory.writer_left(message.worker_id)
 
     def fail_all(self, reason: str) -> None:
         """The session is lost: nothing that is pending will ever come."""

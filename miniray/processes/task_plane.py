@@ -356,7 +356,6 @@ class TaskPlane:
     def on_worker_died(self, message: control.WorkerDied) -> None:
         """A process is gone: what was in flight there runs again elsewhere, or fails."""
         self._core.exports.worker_died(message.worker_id)
-        self._core.arguments.worker_died(message.worker_id)
         lost = self.submission.worker_left(message.worker_id)
         if message.last_begun:
             entries = [task_record.entry(task.push.task_id, task.attempt) for task in lost]

@@ -191,16 +191,19 @@ class TaskRunner:
         if inside:
             pinned = [entry for inner in inside for entry in inner]
             with self._core.lock:
-                for entry in pinned:
-                    entry.submitted += 1
                 self.add_return_pins(push.task_id, owner, pinned)
         reply.unacknowledged = push.task_id in self._return_pins
         return reply
 
     def add_return_pins(self, task_id: bytes, owner: Address, pinned: list[ObjectEntry]) -> None:
         """Refs inside what a task returned or yielded: pinned until the owner acknowledges its reply (under the
-        lock).
+        lock). It may die before it does.
         """
+        if owner.worker_id in self._core.dead:
+            return
+        self._core.watch(owner.worker_id)
+        for entry in pinned:
+            entry.submitted += 1
         held = self._return_pins.get(task_id)
         if held is None:
             self._return_pins[task_id] = (owner.worker_id, pinned)

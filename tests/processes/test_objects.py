@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -377,6 +378,73 @@ def test_small_objects_that_were_moved_to_disk_outlive_their_worker(session):
     assert spilled >= 300_000
     kill_and_see_it_dead(spiller)
     assert miniray.get(data, timeout=10)[0] == 3
+
+
+@miniray.remote(num_cpus=0)
+class Maker:
+    """Makes objects for others, and keeps refs of others."""
+
+    def pid(self):
+        return os.getpid()
+
+    def make(self, size):
+        return bytes(size)
+
+    def put(self, wait_for_file=""):
+        if wait_for_file:
+            wait_for(lambda: os.path.exists(wait_for_file), timeout=20)
+        return [miniray.put(b"mine")]
+
+    def keep(self, refs):
+        self.refs = refs
+
+    def pins(self):
+        return len(current.core_or_none().executor.runner._return_pins)
+
+
+def test_what_is_freed_of_an_actor_that_does_not_read_it_any_more_is_free(session):
+    maker = Maker.remote()
+    pid = miniray.get(maker.pid.remote())
+    refs = [maker.make.remote(300_000) for _ in range(3)]
+    miniray.wait(refs, num_returns=3)
+    (slab,) = {os.path.join(current.core_or_none().store_dir, place(ref).segment) for ref in refs}
+    os.kill(pid, signal.SIGSTOP)
+    del refs
+    gc.collect()
+    miniray.get(same.remote(1))  # what was freed is on its way
+    assert os.path.exists(slab)
+    miniray.kill(maker)
+    wait_for(lambda: not os.path.exists(slab), message=lambda: f"{slab} is still there")
+
+
+def test_an_actor_that_dies_before_it_has_registered_what_it_kept_keeps_nothing(session):
+    owner, keeper = Maker.remote(), Maker.remote()
+    owner_pid = miniray.get(owner.pid.remote())
+    (ref,) = miniray.get(owner.put.remote())
+    assert miniray.get(ref) == b"mine"
+    os.kill(owner_pid, signal.SIGSTOP)  # it does not confirm the registration
+    try:
+        miniray.get(keeper.keep.remote([ref]))
+        kept = current.core_or_none().arguments.kept
+        assert kept
+        miniray.kill(keeper)
+        wait_for(lambda: not kept, message=lambda: f"{kept}")
+    finally:
+        os.kill(owner_pid, signal.SIGCONT)
+
+
+def test_refs_that_an_actor_has_returned_to_a_dead_caller_are_not_pinned(session, tmp_path):
+    @miniray.remote(max_retries=0)
+    def call_and_die(maker, path):
+        maker.put.remote(path)
+        miniray.get(maker.pid.remote())  # the call before it has begun
+        open(path, "w").close()
+        os._exit(1)
+
+    maker = Maker.options(max_concurrency=2).remote()
+    with pytest.raises(exceptions.WorkerCrashedError):
+        miniray.get(call_and_die.remote(maker, str(tmp_path / "dead")))
+    wait_for(lambda: miniray.get(maker.pins.remote()) == 0)
 
 
 def test_what_a_dead_actor_has_put_goes_with_it(session):
