@@ -445,13 +445,7 @@ class ActorPlane:
         """Effect: the call will not run (again)."""
         self.calls.pop(call.push.task_id, None)
         error = cancelled_error(call) if call.cancelled else actor_errors.error_of(client, call)
-        core = self._core
-        core.events.failed(call.push, error, function="", attempt=call.attempt)
-        for entry in call.returns:
-            core.objects.fail(entry, error)
-        core.objects.recovery.failed(call, error)
-        if call.returns and call.returns[0].payload is not None:
-            core.generators.ended(call.push.task_id, call.returns[0].payload)
+        self._core.tasks.settle_failure(call, error)
         self._unpin(call)
 
     def _unpin(self, call: ActorCall) -> None:
@@ -525,5 +519,5 @@ class ActorPlane:
         """The session is lost."""
         for call in list(self.calls.values()):
             self.calls.pop(call.push.task_id, None)
-            for entry in call.returns:
-                self._core.objects.fail(entry, exceptions.RaySystemError(reason))
+            self._core.tasks.settle_failure(call, exceptions.RaySystemError(reason))
+            self._unpin(call)

@@ -274,7 +274,7 @@ class TaskPlane:
         """Give the returns of a task, or of an actor's call, what the reply says."""
         objects = self._core.objects
         if message.status == tasks.REFUSED:
-            self._settle_failure(task, exceptions.RaySystemError(message.error))
+            self.settle_failure(task, exceptions.RaySystemError(message.error))
         else:
             entries = objects.entries
             shared: list[ObjectEntry] = []
@@ -331,15 +331,16 @@ class TaskPlane:
         """A task will never run (again): its returns hold the error. `died`: with this worker."""
         self.pending.pop(task.push.task_id, None)
         self.submission.drop(task)
-        self._settle_failure(task, error, died)
+        self.settle_failure(task, error, died)
         if task.dependencies:
             self._core.arguments.release(task.push.task_id, task.dependencies, b"")
             task.dependencies = None
             task.arguments = None
 
-    def _settle_failure(
+    def settle_failure(
         self, task: PendingTask | ActorCall, error: BaseException, died: control.WorkerDied | None = None
     ) -> None:
+        """Give the returns of a task, or of an actor's call, this error."""
         self._core.events.failed(
             task.push,
             error,

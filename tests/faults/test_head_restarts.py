@@ -144,14 +144,40 @@ miniray.get(group.ready())
     driver.leave()
 
 
+WAITING = """
+import threading
+
+@miniray.remote
+class Endless:
+    def items(self):
+        yield 1
+        while True:
+            time.sleep(1)
+
+taken = []
+
+def take(generator):
+    try:
+        for ref in generator:
+            taken.append(miniray.get(ref))
+    except Exception as error:
+        taken.append(type(error).__name__)
+"""
+
+
 def test_without_another_head_everybody_gives_up_in_time_and_nothing_is_left(idle):
     idle.environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = "1"
     idle.start()
-    driver = idle.driver(WORK)
+    driver = idle.driver(WORK + WAITING)
     assert driver.ask("miniray.get(double.remote(1))") == 2
+    assert (
+        driver.ask("threading.Thread(target=take, args=[Endless.remote().items.remote()], daemon=True).start()") is None
+    )
+    wait_for(lambda: driver.ask("taken") == [1])
     idle.kill()
     answer = driver.ask("kv._internal_kv_get('k')")
     assert re.match("RaySystemError.*Failed to connect to GCS within 1 seconds", answer), answer
+    wait_for(lambda: driver.ask("taken") == [1, "RaySystemError"], message=lambda: str(driver.ask("taken")))
     driver.end()
     wait_for(lambda: not idle.left(), 30, lambda: f"left over: {idle.left()}")
 
