@@ -77,7 +77,6 @@ class PendingTask:
         "export",
         "lease",
         "oom_failures",
-        "pins",
         "push",
         "retries_left",
         "returns",
@@ -92,9 +91,8 @@ class PendingTask:
         self.scheduling_class = scheduling_class
         self.stats = stats
         self.retries_left = retries
-        self.oom_failures = (
-            0 if retries else -1
-        )  #: how often its worker was killed for want of memory; -1: once too often
+        #: how often its worker was killed for want of memory; -1: once too often
+        self.oom_failures = 0 if retries else -1
         self.alone = retries == 0  #: no other task may lie at its worker
         self.state = WAITING
         self.lease: Lease | None = None
@@ -104,7 +102,6 @@ class PendingTask:
         self.unready = 0
         self.returns: list[ObjectEntry] = []
         self.dependencies: list[ObjectEntry] | None = None
-        self.pins: list[Any] | None = None
         self.arguments: Any = None
         self.export: Any = None
 
