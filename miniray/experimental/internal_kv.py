@@ -20,8 +20,7 @@ _reset_for: Any = None
 
 
 def _bytes(text: Any) -> bytes:
-    if isinstance(text, str):
-        text = text.encode()
+    text = _encoded(text)
     if not isinstance(text, bytes):
         raise TypeError(f"expected bytes, {type(text).__name__} found")
     return text
@@ -108,8 +107,7 @@ def _internal_kv_get(key: _Text, *, namespace: _Text | None = None) -> bytes:
     Raises:
         AttributeError: there is no session.
     """
-    key = key.encode() if isinstance(key, str) else key
-    space = _checked(key, namespace)
+    key, space = _checked(key, namespace)
     return internal_kv_get_gcs_client().internal_kv_get(key, space)  # type: ignore[no-any-return]
 
 
@@ -119,8 +117,7 @@ def _internal_kv_exists(key: _Text, *, namespace: _Text | None = None) -> bool:
     Raises:
         AttributeError: there is no session.
     """
-    key = key.encode() if isinstance(key, str) else key
-    space = _checked(key, namespace)
+    key, space = _checked(key, namespace)
     return internal_kv_get_gcs_client().internal_kv_exists(key, space)  # type: ignore[no-any-return]
 
 
@@ -134,9 +131,8 @@ def _internal_kv_put(key: _Text, value: _Text, overwrite: bool = True, *, namesp
         AttributeError: there is no session.
         RaySystemError: the key begins with ``@namespace_``.
     """
-    key = key.encode() if isinstance(key, str) else key
-    value = value.encode() if isinstance(value, str) else value
-    space = _checked(key, namespace)
+    key, space = _checked(key, namespace)
+    value = _encoded(value)
     assert isinstance(value, bytes) and isinstance(overwrite, bool)
     return internal_kv_get_gcs_client().internal_kv_put(key, value, overwrite, space) == 0  # type: ignore[no-any-return]
 
@@ -147,8 +143,7 @@ def _internal_kv_del(key: _Text, *, del_by_prefix: bool = False, namespace: _Tex
     Raises:
         AttributeError: there is no session.
     """
-    key = key.encode() if isinstance(key, str) else key
-    space = _checked(key, namespace)
+    key, space = _checked(key, namespace)
     return internal_kv_get_gcs_client().internal_kv_del(key, del_by_prefix, space)  # type: ignore[no-any-return]
 
 
@@ -158,13 +153,18 @@ def _internal_kv_list(prefix: _Text, *, namespace: _Text | None = None) -> list[
     Raises:
         AttributeError: there is no session.
     """
-    space = namespace.encode() if isinstance(namespace, str) else namespace
+    space = _encoded(namespace)
     return internal_kv_get_gcs_client().internal_kv_keys(prefix, space)  # type: ignore[no-any-return]
 
 
-def _checked(key: _Text, namespace: _Text | None) -> bytes | None:
+def _encoded(text: Any) -> Any:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _checked(key: _Text, namespace: _Text | None) -> tuple[bytes, bytes | None]:
+    key = _encoded(key)
     assert isinstance(key, bytes)
-    return namespace.encode() if isinstance(namespace, str) else namespace
+    return key, _encoded(namespace)
 
 
 def _pin_runtime_env_uri(uri: str, *, expiration_s: int) -> None:
