@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -87,6 +88,10 @@ def test_what_is_wrong_with_the_environment_leaves_no_session_behind():
     assert [name for name in os.listdir(session.session_root()) if name.startswith("s-")] == []
 
 
+def without_uptime(text):
+    return [re.sub(r", up [^,]*,", ",", line) for line in text.splitlines()]
+
+
 def test_status_shows_nodes_resources_and_demands():
     run("start", "--head", "--num-cpus", "2")
     run("start", "--address", the_head().gcs_address, "--num-cpus", "3", "--node-name", "second")
@@ -102,7 +107,7 @@ def test_status_shows_nodes_resources_and_demands():
         assert status["available_resources"]["CPU"] == 4.0
         assert [row["NodeName"] for row in status["node_rows"]] == ["127.0.0.1", "second"]
         text = run("status")[1]
-        assert text == as_text(status) + "\n" or "up" in text
+        assert without_uptime(text) == without_uptime(as_text(status))
         assert "1 driver" in text
         assert "{'CPU': 50.0}: 1 waiting" in text
 

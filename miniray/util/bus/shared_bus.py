@@ -16,7 +16,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import miniray
 from miniray.exceptions import ActorUnavailableError, RayError
@@ -26,6 +26,8 @@ from miniray.util.bus.event_log import Logged
 from miniray.util.bus.events import Stream, TelemetryEvent, TopicName, topic_name, topic_of
 from miniray.util.bus.follower import CURSOR, Follower
 from miniray.util.bus.run_bus import RunBus
+
+Held = TypeVar("Held")
 
 logger = logging.getLogger("miniray.util.bus")
 
@@ -45,53 +47,62 @@ class Hub:
 
     def __init__(self, max_queue: int, log: str | None) -> None:
         self.bus = RunBus(max_queue, log=log)
-        self._queues: dict[tuple[str, str], BusQueue] = {}
-        self._followers: dict[str, Follower] = {}
+        # Each with the ticket of whoever came last under the name.
+        self._queues: dict[tuple[str, str], tuple[bytes, BusQueue]] = {}
+        self._followers: dict[str, tuple[bytes, Follower]] = {}
 
     def publish(self, events: list[TelemetryEvent]) -> None:
         """A batch."""
         self.bus.publish_many(events)
 
-    def subscribe(self, topic: str, consumer: str, max_queue: int, settings: dict[str, Any]) -> None:
-        """A consumer comes, or comes again."""
+    def subscribe(
+        self, topic: str, consumer: str, ticket: bytes, max_queue: int, settings: dict[str, Any], again: bool
+    ) -> None:
+        """A consumer comes, or comes `again`, to a new hub: then not in the place of another."""
+        if again:
+            _of(ticket, self._queues.get((topic, consumer)))
         wanted = topic_of(topic) if topic else None
-        self._queues[topic, consumer] = self.bus.subscribe_with_size(wanted, consumer, max_queue, **settings)
+        self._queues[topic, consumer] = ticket, self.bus.subscribe_with_size(wanted, consumer, max_queue, **settings)
 
-    def fetch(self, topic: str, consumer: str, most: int, timeout: float) -> list[Logged] | None:
+    def fetch(self, topic: str, consumer: str, ticket: bytes, most: int, timeout: float) -> list[Logged] | None:
         """The next events for a consumer; None: it is not subscribed."""
-        found = self._queues.get((topic, consumer))
+        found = _of(ticket, self._queues.get((topic, consumer)))
         return None if found is None else found.get_numbered(most, timeout)
 
-    def unsubscribe(self, topic: str, consumer: str) -> None:
+    def unsubscribe(self, topic: str, consumer: str, ticket: bytes) -> None:
         """A consumer goes."""
-        self._queues.pop((topic, consumer), None)
-        self.bus.unsubscribe(topic_of(topic) if topic else None, consumer)
+        if self._queues.get((topic, consumer), (b"",))[0] == ticket:
+            del self._queues[topic, consumer]
+            self.bus.unsubscribe(topic_of(topic) if topic else None, consumer)
 
-    def follow(self, consumer: str, since: str | int | None, topic: str, batch: int) -> None:
-        """A consumer goes on from its cursor."""
-        self._followers[consumer] = self.bus.follow(
-            consumer, since=since, topic=topic_of(topic) if topic else None, batch=batch
-        )
+    def follow(
+        self, consumer: str, ticket: bytes, since: str | int | None, topic: str, batch: int, again: bool
+    ) -> None:
+        """A consumer goes on from its cursor; `again` as for `subscribe`."""
+        if again:
+            _of(ticket, self._followers.get(consumer))
+        wanted = topic_of(topic) if topic else None
+        self._followers[consumer] = ticket, self.bus.follow(consumer, since=since, topic=wanted, batch=batch)
 
-    def read(self, consumer: str, done: int, timeout: float) -> list[Logged] | None:
+    def read(self, consumer: str, ticket: bytes, done: int, timeout: float) -> list[Logged] | None:
         """The next batch for a follower that is done with all up to an offset; None: the hub does not know it."""
-        follower = self._followers.get(consumer)
+        follower = _of(ticket, self._followers.get(consumer))
         if follower is None:
             return None
         if done >= follower.position:
             return follower.read(timeout)
         return []
 
-    def commit(self, consumer: str, done: int) -> None:
+    def commit(self, consumer: str, ticket: bytes, done: int) -> None:
         """A follower is done with all up to an offset."""
-        follower = self._followers.get(consumer)
+        follower = _of(ticket, self._followers.get(consumer))
         if follower is not None:
             follower.commit(done)
 
-    def leave(self, consumer: str) -> None:
+    def leave(self, consumer: str, ticket: bytes) -> None:
         """A follower goes."""
-        follower = self._followers.pop(consumer, None)
-        if follower is not None:
+        if self._followers.get(consumer, (b"",))[0] == ticket:
+            _, follower = self._followers.pop(consumer)
             follower.close()
 
     def grant(self, consumer: str, number: int) -> None:
@@ -109,6 +120,19 @@ class Hub:
     def close(self) -> None:
         """Write what is left."""
         self.bus.close()
+
+
+def _of(ticket: bytes, entry: tuple[bytes, Held] | None) -> Held | None:
+    """What the hub holds for the owner of a ticket; None: nothing for anybody.
+
+    Raises:
+        ValueError: somebody else came later under the same name.
+    """
+    if entry is None:
+        return None
+    if entry[0] != ticket:
+        raise ValueError("somebody else reads this bus under the same name now")
+    return entry[1]
 
 
 class SharedBus:
@@ -136,7 +160,7 @@ class SharedBus:
         self._sending = False
         self._closed = False
         self.dropped = 0  #: events that were held back too long, or that the hub did not get
-        self._fetchers: dict[tuple[str, str], threading.Event] = {}
+        self._fetchers: dict[tuple[str, str], tuple[bytes, threading.Event]] = {}
         self._sender: threading.Thread | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -215,19 +239,22 @@ class SharedBus:
     def subscribe_with_size(
         self, topic: TopicName | None, consumer_id: str, max_queue: int, **settings: Any
     ) -> queue.Queue[TelemetryEvent]:
-        """A queue; see `RunBus.subscribe_with_size`. `max_queue` events wait at the hub, and some more here.
+        """A queue; see `RunBus.subscribe_with_size`. `max_queue` events wait at the hub, and some more here. Who
+        subscribed under the same name before, in whatever process, gets nothing more.
 
         Raises:
             ValueError: there is no such policy, or there is no log for it.
         """
         name = topic_name(topic)
         self.unsubscribe(topic, consumer_id)
-        miniray.get(self._hub.subscribe.remote(name, consumer_id, max_queue, settings))
+        ticket = os.urandom(8)
+        miniray.get(self._hub.subscribe.remote(name, consumer_id, ticket, max_queue, settings, False))
         found: queue.Queue[TelemetryEvent] = queue.Queue(min(max_queue, _BATCH))
-        stopped = self._fetchers[name, consumer_id] = threading.Event()
+        stopped = threading.Event()
+        self._fetchers[name, consumer_id] = ticket, stopped
         threading.Thread(
             target=self._fetch,
-            args=(name, consumer_id, max_queue, settings, found, stopped),
+            args=(name, consumer_id, ticket, max_queue, settings, found, stopped),
             name="miniray-bus-fetch",
             daemon=True,
         ).start()
@@ -237,6 +264,7 @@ class SharedBus:
         self,
         topic: str,
         consumer: str,
+        ticket: bytes,
         max_queue: int,
         settings: dict[str, Any],
         found: queue.Queue[TelemetryEvent],
@@ -244,14 +272,14 @@ class SharedBus:
     ) -> None:
         while not stopped.is_set():
             try:
-                events = miniray.get(self._hub.fetch.remote(topic, consumer, _BATCH, _FETCH))
+                events = miniray.get(self._hub.fetch.remote(topic, consumer, ticket, _BATCH, _FETCH))
                 if events is None and not stopped.is_set():  # a new hub, which does not know us
-                    miniray.get(self._hub.subscribe.remote(topic, consumer, max_queue, settings))
+                    miniray.get(self._hub.subscribe.remote(topic, consumer, ticket, max_queue, settings, True))
             except ActorUnavailableError:
                 stopped.wait(_AGAIN)
                 continue
             except (RayError, ValueError):
-                return  # the bus was destroyed, or the session is gone
+                return  # the bus was destroyed, the session is gone, or somebody else has the name now
             for offset, event in events or ():
                 if settings.get("since") is not None or settings.get("policy") == SPILL:
                     settings["since"] = offset  # a new hub goes on from there
@@ -265,10 +293,11 @@ class SharedBus:
     def unsubscribe(self, topic: TopicName | None, consumer_id: str) -> None:
         """No more events for this consumer; what its queue holds stays."""
         name = topic_name(topic)
-        stopped = self._fetchers.pop((name, consumer_id), None)
-        if stopped is not None:
+        mine = self._fetchers.pop((name, consumer_id), None)
+        if mine is not None:
+            ticket, stopped = mine
             stopped.set()
-            miniray.get(self._hub.unsubscribe.remote(name, consumer_id))
+            miniray.get(self._hub.unsubscribe.remote(name, consumer_id, ticket))
 
     def follow(
         self, consumer: str, *, since: str | int | None = CURSOR, topic: TopicName | None = None, batch: int = _BATCH
@@ -276,27 +305,29 @@ class SharedBus:
         """Every event, from the log and then live, without a gap or a repeat; see `RunBus.follow`.
 
         Raises:
-            ValueError: the bus has no log.
+            ValueError: the bus has no log; or (when it is read) somebody follows under the same name since.
         """
-        hub, name = self._hub, topic_name(topic)
-        miniray.get(hub.follow.remote(consumer, since, name, batch))
+        hub, name, ticket = self._hub, topic_name(topic), os.urandom(8)
+        miniray.get(hub.follow.remote(consumer, ticket, since, name, batch, False))
         committed = 0
 
         def take(most: int, timeout: float | None) -> list[Logged]:
             while True:
                 wait = _FETCH if timeout is None else timeout
-                events = miniray.get(hub.read.remote(consumer, committed, wait))
+                events = miniray.get(hub.read.remote(consumer, ticket, committed, wait))
                 if events is None:  # the hub has begun anew, and knows the log only
-                    miniray.get(hub.follow.remote(consumer, committed or since, name, batch))
+                    miniray.get(hub.follow.remote(consumer, ticket, committed or since, name, batch, True))
                 elif events or timeout is not None:
                     return events  # type: ignore[no-any-return]
 
         def done(offset: int) -> None:
             nonlocal committed
             committed = offset
-            miniray.get(hub.commit.remote(consumer, offset))
+            miniray.get(hub.commit.remote(consumer, ticket, offset))
 
-        return Follower(take=take, done=done, leave=lambda: miniray.get(hub.leave.remote(consumer)), batch=batch)
+        return Follower(
+            take=take, done=done, leave=lambda: miniray.get(hub.leave.remote(consumer, ticket)), batch=batch
+        )
 
     # -- what the bus says -------------------------------------------------------------------------------------------
 
@@ -348,7 +379,7 @@ class SharedBus:
             self._changed.notify_all()
         if self._sender is not None:
             self._sender.join()
-        for stopped in self._fetchers.values():
+        for _, stopped in self._fetchers.values():
             stopped.set()
         self._fetchers.clear()
 

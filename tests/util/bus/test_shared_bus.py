@@ -90,6 +90,42 @@ def test_what_is_done_with_is_known_also_in_the_middle_of_a_batch(bus: SharedBus
         assert next(follower).seq_id == 4
 
 
+def test_who_comes_later_under_the_same_name_gets_all_that_follows(bus: SharedBus) -> None:
+    early, late = SharedBus(bus.name), SharedBus(bus.name)
+    old, follower = early.subscribe(None, "c"), early.follow("f")
+    new, next_follower = late.subscribe(None, "c"), late.follow("f")
+    early.unsubscribe(None, "c")
+    follower.close()
+    for _ in range(20):
+        bus.publish(step())
+        bus.flush()
+    assert [event.seq_id for event in take(new, 20)] == list(range(1, 21))
+    assert old.empty()
+    with pytest.raises(ValueError, match="under the same name"):
+        follower.read(0)
+    numbers: list[int] = []
+    while len(numbers) < 20:
+        numbers += [event.seq_id for _, event in next_follower.read(20)]
+    assert numbers == list(range(1, 21))
+    early.close()
+    late.close()
+
+
+def test_a_fetch_of_one_who_was_followed_under_its_name_takes_nothing(bus: SharedBus) -> None:
+    early, late = SharedBus(bus.name), SharedBus(bus.name)
+    old, new = early.subscribe(None, "c"), late.subscribe(None, "c")
+    ((ticket, stopped),) = early._fetchers.values()
+    for _ in range(5):
+        bus.publish(step())
+    with pytest.raises(ValueError, match="under the same name"):
+        miniray.get(bus._hub.fetch.remote("", "c", ticket, 10, 0.0))
+    assert [event.seq_id for event in take(new, 5)] == [1, 2, 3, 4, 5]
+    assert old.empty()
+    stopped.set()
+    early.close()
+    late.close()
+
+
 def test_two_producers_have_streams_of_their_own(bus: SharedBus) -> None:
     found = bus.subscribe(None, "here")
     miniray.get([produce.remote(bus, agent, 50) for agent in "ab"])
