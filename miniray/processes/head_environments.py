@@ -163,13 +163,12 @@ class Environments:
         if plan.error:
             self._fail(runtime_env, plan.error)
             return
+        try:
+            lock = _lock(plan.lock) if plan.lock else -1
+        except OSError as error:
+            self._fail(runtime_env, f"It is not there any more: {error}")
+            return
         self._failures.pop(runtime_env, None)
-        lock = -1
-        if plan.lock:
-            import fcntl
-
-            lock = os.open(plan.lock, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(lock, fcntl.LOCK_SH)
         self._ready[runtime_env] = _Environment(plan, lock, self._own_starter(runtime_env, plan))
         head.leases.prepared(runtime_env)
 
@@ -239,6 +238,19 @@ class Environments:
         starter = WorkerStarter(self._head, launch(), launch, hopeless)
         starter.open()
         return starter
+
+
+def _lock(path: str) -> int:
+    """Use a virtual environment, as long as the descriptor is open. Does not wait: its set-up process uses it, too."""
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _packages_limit() -> int:

@@ -166,6 +166,24 @@ def test_plugins_carry_out_fields_of_their_own(tmp_path: Path, monkeypatch: pyte
             in_environment(variables, {"greeting": 1})
 
 
+def test_an_environment_that_is_gone_when_it_is_ready_is_an_error(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "removing_plugin.py").write_text(
+        "import pathlib\n"
+        "from miniray.runtime_env.plugin import RuntimeEnvPlugin\n"
+        "class Plugin(RuntimeEnvPlugin):\n"
+        "    name = 'removes'\n"
+        "    def modify_context(self, uris, runtime_env, context, logger=None):\n"
+        "        for lock in pathlib.Path(runtime_env['removes']).glob('*.lock'):\n"
+        "            lock.unlink()\n"
+    )
+    monkeypatch.setenv("RAY_RUNTIME_ENV_PLUGINS", '[{"class": "removing_plugin.Plugin"}]')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with miniray.init("local", num_cpus=1), pytest.raises(RuntimeEnvSetupError, match="It is not there any more"):
+        in_environment(variables, {"pip": ["# nothing"], "removes": str(cache)})
+
+
 def test_nothing_is_left_when_the_session_ends_during_a_set_up(tmp_path: Path, cache: Path) -> None:
     fifo = tmp_path / "never.txt"
     os.mkfifo(fifo)
