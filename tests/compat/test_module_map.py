@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +24,7 @@ from miniray._private import ray_constants, services, test_utils, utils
 from miniray._private import state as tables
 from miniray._private.worker import global_worker
 from miniray.exceptions import RaySystemError
+from miniray.processes import current
 
 
 @pytest.mark.parametrize(
@@ -197,6 +199,15 @@ def test_the_memory_there_is_is_that_of_the_container(monkeypatch, tmp_path):
     (tmp_path / "reading").write_text("10 100")
     monkeypatch.setenv("MINIRAY_MEMORY_READING", str(tmp_path / "reading"))
     assert (utils.get_used_memory(), utils.get_system_memory()) == (10, 100)
+
+
+def test_a_closed_subscriber_keeps_no_more_though_a_later_one_still_calls_it(session):
+    first, second = test_utils.init_error_pubsub(), test_utils.init_error_pubsub()
+    first.close()
+    current.core_or_none().on_warning(SimpleNamespace(message="careful"))
+    assert second.poll(timeout=0.1)["error_message"] == "careful"
+    assert first.poll(timeout=0.1) == {}
+    second.close()
 
 
 def test_lines_of_workers_can_be_collected(session):
