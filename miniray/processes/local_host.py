@@ -42,7 +42,7 @@ _CALLERS = {
 }
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-_real_sleep = time.sleep
+_real_sleep: Callable[[float], None] = time.sleep
 
 
 class WorkerKilled(BaseException):
@@ -133,10 +133,12 @@ _sleepers = 0
 
 
 def replace_sleep() -> None:
-    """Local mode begins."""
-    global _sleepers
+    """Local mode begins. A `time.sleep` of the user's own (a test's, say) stays: it holds in tasks, too."""
+    global _sleepers, _real_sleep
     _sleepers += 1
-    time.sleep = _sleep
+    if getattr(time.sleep, "__module__", "") == "time":
+        _real_sleep = time.sleep
+        time.sleep = _sleep
 
 
 def restore_sleep() -> None:

@@ -396,6 +396,17 @@ def test_the_environment_asks_for_it(outside: None, monkeypatch: pytest.MonkeyPa
         assert miniray.cluster_resources()["CPU"] == 1
 
 
+def test_a_sleep_that_a_test_has_replaced_is_the_one_of_tasks_and_stays(
+    outside: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with miniray.init(local_mode=True, num_cpus=1):
+        miniray.get(miniray.remote(lambda: time.sleep(1000)).remote(), timeout=10)
+    assert 1000 in slept
+    assert time.sleep == slept.append
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_session_that_does_not_start_leaves_nothing(
     outside: None, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
