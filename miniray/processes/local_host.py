@@ -42,7 +42,7 @@ _CALLERS = {
 }
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-_real_sleep: Callable[[float], None] = time.sleep
+_real_sleep: Callable[[Any], None] = time.sleep
 
 
 class WorkerKilled(BaseException):
