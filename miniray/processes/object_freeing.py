@@ -49,7 +49,8 @@ class ObjectFreeing:
                     entry.requested = False
                 else:
                     others.setdefault(entry.owner.worker_id, (entry.owner, []))[1].append(entry.object_id)
-                    self._mark(entry)
+                    if entry.payload is not None and entry.payload.kind != KIND_ERROR:
+                        self._mark(entry)  # else the owner knows whether there is something to be freed
             for owner, ids in others.values():
                 core.post(owner, objects.FreeObjects(ids), True)
 

@@ -1,5 +1,7 @@
 """`free`: memory that is given back though there are refs, and what those who hold them get."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,21 @@ def make(size):
 @miniray.remote
 def first(array):
     return array[0]
+
+
+def test_what_is_not_ready_stays_as_it_is_also_when_a_borrower_wants_it_freed(session, tmp_path):
+    @miniray.remote(num_cpus=0)
+    def make_when(path):
+        wait_for(lambda: os.path.exists(path), timeout=30)
+        return [5]
+
+    ref = make_when.remote(str(tmp_path / "now"))
+    holder = Holder.options(num_cpus=0).remote()
+    miniray.get(holder.keep.remote([ref]))
+    miniray.get(holder.free.remote())
+    (tmp_path / "now").touch()
+    assert miniray.get(holder.first.remote(), timeout=20) == 5
+    assert miniray.get(ref, timeout=20) == [5]
 
 
 @pytest.mark.parametrize("size", [2, MEDIUM, LARGE], ids=["inline", "in a slab", "in a segment"])
