@@ -375,6 +375,8 @@ class ObjectPlane:
             if callback is not None:
                 callback()
         self.freeing.forget(entry)
+        if self.recovery.items:
+            self.recovery.item_freed(entry.object_id)
         payload = entry.payload
         if payload is not None:
             if payload.location is not None:

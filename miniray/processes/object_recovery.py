@@ -43,7 +43,7 @@ class ObjectRecovery:
         self._core = core
         self.dead_nodes: set[bytes] = set()
         #: items of generator tasks that are not done: those in shared memory, and those that were lost again
-        self.items: dict[bytes, list[ObjectEntry]] = {}
+        self.items: dict[bytes, dict[bytes, ObjectEntry]] = {}
         self.missing: dict[bytes, list[ObjectEntry]] = {}
         self.records = core.objects.counter.lineage.records
         limit = os.environ.get("RAY_max_lineage_bytes")  # noqa: SIM112 - Ray's name
@@ -54,7 +54,13 @@ class ObjectRecovery:
 
     def item_made(self, task_id: bytes, entry: ObjectEntry) -> None:
         """A generator task that is not done has yielded something large."""
-        self.items.setdefault(task_id, []).append(entry)
+        self.items.setdefault(task_id, {})[entry.object_id] = entry
+
+    def item_freed(self, object_id: bytes) -> None:
+        """An object has left the table; it may be such an item."""
+        made = self.items.get(object_id[:24])
+        if made is not None:
+            made.pop(object_id, None)
 
     @property
     def remembers(self) -> bool:
@@ -64,9 +70,7 @@ class ObjectRecovery:
     def settled(self, task: PendingTask | ActorCall, shared: list[ObjectEntry], error: Payload | None) -> None:
         """A task was answered; these of its returns lie in shared memory. Its arguments are still pinned."""
         if task.push.options and self.items:
-            entries = self._core.objects.entries
-            items = self.items.pop(task.push.task_id, ())
-            shared = shared + [entry for entry in items if entries.get(entry.object_id) is entry]
+            shared = [*shared, *self.items.pop(task.push.task_id, {}).values()]
         if shared:
             self._keep(task, [entry for entry in shared if entry.payload is not None])
         self._ended(task, error)

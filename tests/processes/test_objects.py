@@ -447,6 +447,21 @@ def test_refs_that_an_actor_has_returned_to_a_dead_caller_are_not_pinned(session
     wait_for(lambda: miniray.get(maker.pins.remote()) == 0)
 
 
+def test_of_a_generator_that_does_not_end_only_items_that_are_held_are_remembered(session):
+    @miniray.remote
+    def endless():
+        while True:
+            yield bytes(200_000)
+
+    items = endless.options(_generator_backpressure_num_objects=4).remote()
+    held = [next(items) for _ in range(30)][::10]
+    gc.collect()
+    miniray.get(same.remote(1))
+    (made,) = current.core_or_none().objects.recovery.items.values()
+    wait_for(lambda: len(made) <= len(held) + 4, message=lambda: f"{len(made)} items")
+    miniray.cancel(items)
+
+
 def test_what_a_dead_actor_has_put_goes_with_it(session):
     @miniray.remote
     class Putter:
