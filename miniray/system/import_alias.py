@@ -118,6 +118,7 @@ def install() -> None:
         # Another finder (pytest's) may have come before it since then. That would load miniray's files a second time,
         # as modules of their own.
         sys.meta_path[:] = [_finder, *(finder for finder in sys.meta_path if finder is not _finder)]
+        sys.modules[_PACKAGE].__version__ = RAY_VERSION  # type: ignore[attr-defined]  # `reload` writes the package's own
         return
     check_no_real_ray()
     package = sys.modules[_PACKAGE]

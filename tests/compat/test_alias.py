@@ -56,6 +56,11 @@ def test_both_names_are_one_module(alias):
     assert ray.util.queue.__spec__.name == "miniray.util.queue"
 
 
+def test_a_reloaded_package_keeps_rays_version():
+    code = "import ray, importlib; before = ray.__version__; print(importlib.reload(ray).__version__ == before)"
+    assert program(code, MINIRAY_AS_RAY="1", PYTHONPATH=f"{compat.shim_folder()}:{PARENT}") == "True\n"
+
+
 def test_after_uninstall_the_name_is_free_again():
     before = dict(os.environ), miniray.__version__, [*sys.path], [*sys.meta_path]
     compat.install()
