@@ -89,6 +89,7 @@ def _start_fork_server(startup: Startup) -> ForkServerConnection:
 
     def in_child() -> None:
         startup.line.close()
+        startup.leave_storage()
         startup.listener.close()
         startup.port_holder.close()
         try:

@@ -472,4 +472,5 @@ class Head:
         self.environments.end()
         self.starter.end()
         self.gcs.durable.close(feed=bool(self.config.storage))
+        self.startup.leave_storage()
         sessions.remove_session(self.config.session_dir, self.config.store_dir)

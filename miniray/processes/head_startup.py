@@ -23,6 +23,8 @@ _EARLY = ("LD_", "DYLD_", "PYTHON", "MALLOC_", "GLIBC_TUNABLES", "ASAN_", "LSAN_
 class Startup:
     """What `main` has prepared for the head."""
 
+    _storage_lock = -1
+
     def __init__(self, config: HeadConfig, line: socket.socket) -> None:
         self.config = config
         self.line = line
@@ -39,6 +41,8 @@ class Startup:
         self.address = Address(self.head_id, endpoint)
         self.listener, self.lifeline = lifeline.listen(self.socket_dir or None, self.epoch)
         self.port_holder, self.port = _own_port(config)
+        if config.storage:
+            self._storage_lock = _lock_storage(config.storage)
         wanted = config.prestart if config.prestart >= 0 else min(2, int(self.num_cpus))
         #: how many workers are started before anybody asks; those of an old head come back
         self.prestart = wanted if self.epoch == 1 else 0
@@ -53,6 +57,12 @@ class Startup:
     def oom_retries(self) -> int:
         """How often a task runs again when its worker was killed for want of memory; -1: always."""
         return setting(self.config.system_config, "task_oom_retries", -1)
+
+    def leave_storage(self) -> None:
+        """The tables' place is for others again."""
+        if self._storage_lock >= 0:
+            os.close(self._storage_lock)
+            self._storage_lock = -1
 
     def fork_server_config(self) -> ForkServerConfig:
         """What a fork server of this session is told."""
@@ -101,6 +111,13 @@ class Startup:
         payload = msgspec.msgpack.encode(worker)
         fresh = any(map(counts_at_start_only, plan.env))
         return SpawnProcess(worker_id, config.worker_target, payload, "ray::IDLE", out, err, plan.env, fresh)
+
+
+def _lock_storage(directory: str) -> int:
+    """Nobody else writes there. (In a session's own directory nobody does anyway.)"""
+    from miniray.system.journal import lock_directory  # few sessions leave their tables behind
+
+    return lock_directory(directory)
 
 
 def counts_at_start_only(variable: str) -> bool:

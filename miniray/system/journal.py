@@ -85,6 +85,25 @@ def sync_file(path: str) -> None:
         os.close(fd)
 
 
+def lock_directory(directory: str) -> int:
+    """Make a directory for the tables this process's own, for as long as the returned descriptor is open.
+
+    Raises:
+        RuntimeError: it is somebody else's.
+        OSError: it cannot be made.
+    """
+    import fcntl  # not there on Windows
+
+    os.makedirs(directory, 0o700, exist_ok=True)
+    fd = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise RuntimeError(f"another head keeps its tables in {directory}") from None
+    return fd
+
+
 def journal_files(directory: str) -> list[tuple[int, str]]:
     """(number, path) of the journal's files, the oldest first."""
     found = []

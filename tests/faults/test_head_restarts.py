@@ -191,6 +191,8 @@ def test_stop_ends_a_session_that_waits_for_a_head(shared):
 def test_tables_in_a_place_of_their_own_outlive_the_session(idle, tmp_path):
     storage = str(tmp_path / "storage")
     idle.start("--storage", storage)
+    with pytest.raises(AssertionError, match=f"another head keeps its tables in {storage}"):
+        idle.start("--storage", storage)
     driver = idle.driver(WORK)
     driver.ask("kept.append(Counter.options(name='c', lifetime='detached', max_restarts=-1).remote())")
     assert driver.ask("miniray.get(kept[0].add.remote())") == 1
