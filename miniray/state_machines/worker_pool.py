@@ -374,8 +374,8 @@ class WorkerPool:
             if worker.state == STARTING:
                 if now - worker.since >= REGISTER_WITHIN:
                     effects.append(Kill(worker.worker_id))
-                else:
-                    self._wake(worker.since + REGISTER_WITHIN)
+                    worker.since = now  # it is not killed in each pass until it has ended
+                self._wake(worker.since + REGISTER_WITHIN)
 
     def _wake(self, at: float) -> None:
         if self.wake_at is None or at < self.wake_at:

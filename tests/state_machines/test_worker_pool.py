@@ -112,7 +112,7 @@ def test_failures_in_a_row_refuse_the_requests():
     assert machine.schedule(0.0) == []
 
 
-def test_a_worker_that_never_registers_is_killed():
+def test_a_worker_that_never_registers_is_killed_once():
     machine = pool()
     machine.request(1, KIND, JOB_A)
     machine.schedule(0.0)
@@ -120,6 +120,7 @@ def test_a_worker_that_never_registers_is_killed():
     machine.schedule(0.0)
     assert machine.wake_at == REGISTER_WITHIN
     assert machine.schedule(REGISTER_WITHIN) == [Kill(b"w1")]
+    assert machine.schedule(REGISTER_WITHIN + 0.1) == []  # it takes a moment to end
 
 
 def test_idle_workers_beyond_the_soft_limit_leave_after_a_while():
