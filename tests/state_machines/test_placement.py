@@ -334,10 +334,24 @@ class Groups(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.2, 2.0]))
     def schedule(self, seconds):
         self.now += seconds
-        self.scheduler.schedule_groups(self.now)
-        for effect in self.scheduler.schedule(self.now):
-            if isinstance(effect, Place):
-                self.scheduler.granted(effect.lease.lease_id, b"w")
+        for _ in range(20):
+            self.scheduler.schedule_groups(self.now)
+            for effect in self.scheduler.schedule(self.now):
+                if isinstance(effect, Place):
+                    self.scheduler.granted(effect.lease.lease_id, b"w")
+            if self.scheduler.wake_at is None or self.scheduler.wake_at > self.now:
+                break
+        else:
+            raise AssertionError("it wants to be called again and again")
+        if not self.scheduler.reservations.by_pool:
+            self.nobody_waits_beside_room()
+
+    def nobody_waits_beside_room(self):
+        groups = self.scheduler.groups
+        free = {node_id: node.resources.available for node_id, node in self.scheduler.nodes.items()}
+        assert not [group for group in groups.waiting.values() if groups.plan(group, free)]
+        waiting = [claim for claim in self.scheduler.claims.values() if claim.count]
+        assert not [claim for claim in waiting if claim.need.choose(claim.owner_node)]
 
     @precondition(lambda self: self.scheduler.leases)
     @rule(choice=st.integers(0, 10))
