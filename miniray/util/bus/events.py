@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Union
@@ -68,6 +69,19 @@ class TelemetryEvent:
     def stream(self) -> Stream:
         """Run and agent: what numbers count in."""
         return self.run_id, self.agent_id
+
+
+def checked(events: Iterable[TelemetryEvent]) -> list[TelemetryEvent]:
+    """The events as a list.
+
+    Raises:
+        TypeError: something is no event.
+    """
+    events = list(events)
+    for event in events:
+        if not isinstance(event, TelemetryEvent):
+            raise TypeError(f"a bus carries TelemetryEvents, and {event!r} is none")
+    return events
 
 
 def now_iso() -> str:

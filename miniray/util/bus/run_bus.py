@@ -45,6 +45,7 @@ from miniray.util.bus.events import (
     TelemetryEvent,
     Topic,
     TopicName,
+    checked,
     now_iso,
     topic_name,
 )
@@ -201,7 +202,12 @@ class RunBus:
         self.publish_many((event,))
 
     def publish_many(self, events: Iterable[TelemetryEvent]) -> None:
-        """Several at once, in order; cheaper than one by one."""
+        """Several at once, in order; cheaper than one by one.
+
+        Raises:
+            TypeError: something is no event; then none of them is published.
+        """
+        events = checked(events)
         now, ts_iso = time.monotonic(), now_iso()
         with self._lock:
             batch: list[Logged] = []

@@ -23,7 +23,7 @@ from miniray.exceptions import ActorUnavailableError, RayError
 from miniray.state_machines.subscription import SPILL, Heartbeat
 from miniray.util.bus.bus_queue import BusQueue
 from miniray.util.bus.event_log import Logged
-from miniray.util.bus.events import Stream, TelemetryEvent, TopicName, topic_name, topic_of
+from miniray.util.bus.events import Stream, TelemetryEvent, TopicName, checked, topic_name, topic_of
 from miniray.util.bus.follower import CURSOR, Follower
 from miniray.util.bus.run_bus import RunBus
 
@@ -178,10 +178,7 @@ class SharedBus:
         Raises:
             TypeError: something is no event; then none of them is published.
         """
-        events = list(events)
-        for event in events:
-            if not isinstance(event, TelemetryEvent):
-                raise TypeError(f"a bus carries TelemetryEvents, and {event!r} is none")
+        events = checked(events)
         with self._changed:
             if self._closed:
                 raise ValueError("this bus was closed")

@@ -80,6 +80,14 @@ def test_who_does_not_read_loses_the_oldest_and_nobody_else_anything(bus: RunBus
     assert bus.queue_sizes() == {"step_appended": {"quick": 1}}
 
 
+def test_what_is_no_event_is_refused_and_costs_no_other_event(bus: RunBus) -> None:
+    found = bus.subscribe(None, "c")
+    with pytest.raises(TypeError, match="carries TelemetryEvents, and 3 is none"):
+        bus.publish_many([step(), 3])  # type: ignore[list-item]
+    bus.publish(step())
+    assert drain(found) == [1]
+
+
 def test_policies_latest_and_sample(bus: RunBus) -> None:
     latest = bus.subscribe_with_size(None, "latest", 10, policy="latest")
     sample = bus.subscribe_with_size(None, "sample", 4, policy="sample", every=4)
