@@ -405,7 +405,10 @@ class RunBus:
 
     def _beat(self, interval: float) -> None:
         while not self._closing.wait(interval):
-            self.health()
+            try:
+                self.health()
+            except Exception:  # of a callback: who else listens is told nevertheless
+                logger.exception("A callback for changes of health failed.")
             now = time.monotonic()
             with self._lock:
                 for beat in self.heartbeats():

@@ -149,6 +149,23 @@ def test_heartbeats_come_by_themselves() -> None:
         assert found.get(timeout=20).payload["component_id"] == "bus"
 
 
+def test_heartbeats_go_on_when_a_callback_fails(caplog: pytest.LogCaptureFixture) -> None:
+    called = threading.Event()
+
+    def fail(*change: str) -> None:
+        called.set()
+        raise RuntimeError("as it should")
+
+    with RunBus(heartbeat_s=0.01) as bus:
+        bus.on_health_change(fail)
+        bus.subscribe_with_size(None, "slow", 1)
+        bus.publish_many([step(), step()])
+        assert called.wait(20)
+        found = bus.subscribe(Topic.HEARTBEAT, "watch")
+        assert found.get(timeout=20).payload["component_id"] == "bus"
+    assert "as it should" in caplog.text
+
+
 def test_what_spills_is_read_from_the_log_without_a_gap(logged: RunBus) -> None:
     found = logged.subscribe_with_size(Topic.STEP_APPENDED, "c", 5, policy="spill")
     for _ in range(100):
