@@ -43,6 +43,7 @@ from typing import Generic, TypeVar, Union
 from msgspec import Struct
 
 Item = TypeVar("Item")
+Stream = TypeVar("Stream")
 
 DROP_OLDEST, LATEST, SAMPLE, SPILL = "drop_oldest", "latest", "sample", "spill"
 POLICIES = (DROP_OLDEST, LATEST, SAMPLE, SPILL)
@@ -334,21 +335,21 @@ class Subscription(Generic[Item]):
         return [] if before == self._health else [HealthChanged(self.consumer, before, self._health)]
 
 
-class SequenceCheck:
+class SequenceCheck(Generic[Stream]):
     """The receiving side: sees gaps and repeats in streams that are numbered 1, 2, 3, ...
 
     Args:
         on_gap: called with (stream, number missing, last number, new number).
     """
 
-    def __init__(self, on_gap: Callable[[object, int, int, int], None] | None = None) -> None:
-        self._last: dict[object, int] = {}
+    def __init__(self, on_gap: Callable[[Stream, int, int, int], None] | None = None) -> None:
+        self._last: dict[Stream, int] = {}
         self._on_gap = on_gap
         self.gaps = 0
         self.missing = 0
         self.repeats = 0
 
-    def saw(self, stream: object, sequence: int) -> bool:
+    def saw(self, stream: Stream, sequence: int) -> bool:
         """An event came. False: it is a repeat (or older than one that was seen)."""
         last = self._last.get(stream)
         if last is not None and sequence <= last:
@@ -362,10 +363,14 @@ class SequenceCheck:
                 self._on_gap(stream, sequence - last - 1, last, sequence)
         return True
 
-    def last(self, stream: object) -> int:
+    def last(self, stream: Stream) -> int:
         """The highest number seen, 0 for none."""
         return self._last.get(stream, 0)
 
-    def restore(self, stream: object, sequence: int) -> None:
+    def last_of_all(self) -> dict[Stream, int]:
+        """The highest number seen of each stream."""
+        return dict(self._last)
+
+    def restore(self, stream: Stream, sequence: int) -> None:
         """A cursor that was kept: what is not after it is a repeat."""
         self._last[stream] = sequence

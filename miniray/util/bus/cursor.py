@@ -31,8 +31,7 @@ class ConsumerCursor:
     def __init__(self, consumer_id: str, store: str | os.PathLike[str] | sqlite3.Connection | None = None) -> None:
         self.consumer_id = consumer_id
         self.position = 0  #: the bus's number of the last event
-        self._check = SequenceCheck()
-        self._positions: dict[Stream, int] = {}
+        self._check: SequenceCheck[Stream] = SequenceCheck()
         self._changed: set[Stream] = set()
         self._owns_store = store is not None and not isinstance(store, sqlite3.Connection)
         if store is None or isinstance(store, sqlite3.Connection):
@@ -60,7 +59,7 @@ class ConsumerCursor:
 
     def last(self, stream: Stream) -> int:
         """The last number of a run and agent; 0: none."""
-        return self._positions.get(stream, 0)
+        return self._check.last(stream)
 
     def process_event(self, event: TelemetryEvent, offset: int | None = None) -> bool:
         """An event came; `offset`: the number that the bus gave it. False: it was dealt with before."""
@@ -70,7 +69,6 @@ class ConsumerCursor:
             return True
         if not self._check.saw(event.stream, event.seq_id):
             return False
-        self._positions[event.stream] = event.seq_id
         self._changed.add(event.stream)
         return True
 
@@ -79,7 +77,7 @@ class ConsumerCursor:
         store = self._store
         if store is None:
             return
-        rows = [(self.consumer_id, *stream, self._positions[stream]) for stream in self._changed]
+        rows = [(self.consumer_id, *stream, self._check.last(stream)) for stream in self._changed]
         store.executemany("INSERT OR REPLACE INTO bus_cursors VALUES (?, ?, ?, ?)", rows)
         store.execute("INSERT OR REPLACE INTO bus_positions VALUES (?, ?)", (self.consumer_id, self.position))
         self._changed.clear()
@@ -88,20 +86,19 @@ class ConsumerCursor:
 
     def on_restart(self) -> dict[Stream, int]:
         """Go back to where the consumer was when its cursor was kept last; the last number of each stream."""
+        kept = self._check.last_of_all()
+        self._check = SequenceCheck()
         if self._store is not None:
             query = "SELECT run_id, agent_id, seq_id FROM bus_cursors WHERE consumer = ?"
-            self._positions = {
-                (run_id, agent_id): seq_id
-                for run_id, agent_id, seq_id in self._store.execute(query, (self.consumer_id,))
-            }
+            rows = self._store.execute(query, (self.consumer_id,))
+            kept = {(run_id, agent_id): seq_id for run_id, agent_id, seq_id in rows}
             query = "SELECT position FROM bus_positions WHERE consumer = ?"
             row = self._store.execute(query, (self.consumer_id,)).fetchone()
             self.position = row[0] if row is not None else 0
             self._changed.clear()
-        self._check = SequenceCheck()
-        for stream, seq_id in self._positions.items():
+        for stream, seq_id in kept.items():
             self._check.restore(stream, seq_id)
-        return dict(self._positions)
+        return kept
 
     def close(self) -> None:
         """Keep the cursor, and close the file if it is the cursor's own."""

@@ -83,9 +83,8 @@ class RunBus:
         self._queues: dict[tuple[str, str], BusQueue] = {}  #: (topic, consumer), topic "": all
         self._by_topic: dict[str, list[BusQueue]] = {}
         self._groups: dict[tuple[str, str], tuple[ConsumerGroup[TelemetryEvent], GroupLock]] = {}
-        self._numbers: dict[Stream, int] = self.log.last_numbers() if self.log is not None else {}
-        self._check = SequenceCheck(self._on_gap)
-        for stream, number in self._numbers.items():
+        self._check: SequenceCheck[Stream] = SequenceCheck(self._on_gap)
+        for stream, number in (self.log.last_numbers() if self.log is not None else {}).items():
             self._check.restore(stream, number)
         self._found_gaps: list[TelemetryEvent] = []
         self._baseline: dict[tuple[str, str], int] = {}
@@ -232,10 +231,8 @@ class RunBus:
         seq_id = event.seq_id
         stream = event.stream
         if seq_id == NEXT:
-            seq_id = self._numbers.get(stream, 0) + 1
+            seq_id = self._check.last(stream) + 1
         self._check.saw(stream, seq_id)
-        if seq_id > self._numbers.get(stream, 0):
-            self._numbers[stream] = seq_id
         if seq_id == event.seq_id and event.ts_iso:
             return event
         return TelemetryEvent(event.topic, event.run_id, event.agent_id, seq_id, event.ts_iso or ts_iso, event.payload)
@@ -273,8 +270,7 @@ class RunBus:
         for subscriber in tuple(self._by_topic.get(topic_name(event.topic), ())):
             subscriber.offer([(self._next_offset(), event)], now)
 
-    def _on_gap(self, stream: object, missing: int, last: int, new: int) -> None:
-        assert isinstance(stream, tuple)
+    def _on_gap(self, stream: Stream, missing: int, last: int, new: int) -> None:
         run_id, agent_id = stream
         about = {"run_id": run_id, "agent_id": agent_id, "gap": missing, "last_seq": last, "new_seq": new}
         logger.warning(
@@ -367,7 +363,7 @@ class RunBus:
     def sequence_stats(self) -> dict[Stream, int]:
         """The last number of each stream (run and agent)."""
         with self._lock:
-            return dict(self._numbers)
+            return self._check.last_of_all()
 
     def heartbeats(self) -> list[Heartbeat]:
         """Where each consumer is: last offset, total, dropped, lag in milliseconds; and the bus itself ("bus")."""
