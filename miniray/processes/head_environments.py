@@ -89,10 +89,12 @@ class Environments:
         plan = immediate_plan(fields, PackageStore(head.config.session_dir))
         if plan is not None:
             self._finish(runtime_env, plan)
-        else:
-            self._set_up(
-                runtime_env, float((fields.get(CONFIGURATION) or {}).get("setup_timeout_seconds") or SETUP_TIMEOUT)
-            )
+            return
+        timeout = float((fields.get(CONFIGURATION) or {}).get("setup_timeout_seconds") or SETUP_TIMEOUT)
+        try:
+            self._set_up(runtime_env, timeout)
+        except OSError as error:
+            self._fail(runtime_env, f"Its set-up cannot be started: {error}")
 
     def _set_up(self, runtime_env: str, timeout: float) -> None:
         from miniray.system import environment_cache
@@ -100,13 +102,20 @@ class Environments:
         head = self._head
         name = _short_name(runtime_env)
         log = os.path.join(head.startup.paths.logs, f"runtime_env_setup-{name}.log")
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = python_command("miniray.runtime_env.setup_process", "main")
-            pid = spawn(command, {3: theirs.fileno()}, log, log)
         as_ray = any(job["config"].get("as_ray") for job in head.gcs.jobs.values() if not job["is_dead"])
         request = EnvironmentRequest(runtime_env, head.config.session_dir, environment_cache.directory(), as_ray)
-        ours.sendall(msgspec.json.encode(request) + b"\n")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                command = python_command("miniray.runtime_env.setup_process", "main")
+                pid = spawn(command, {3: theirs.fileno()}, log, log)
+            except BaseException:
+                ours.close()
+                raise
+        try:
+            ours.sendall(msgspec.json.encode(request) + b"\n")
+        except ConnectionError:
+            pass  # it is gone already, which its end of file will tell
         ours.setblocking(False)
         work = self._at_work[runtime_env] = _SetUp(ours, pid, log)
         head.watch(ours.fileno(), lambda: self._on_readable(runtime_env, work))
@@ -163,13 +172,17 @@ class Environments:
         if plan.error:
             self._fail(runtime_env, plan.error)
             return
+        lock = -1
         try:
             lock = _lock(plan.lock) if plan.lock else -1
+            starter = self._own_starter(runtime_env, plan)
         except OSError as error:
-            self._fail(runtime_env, f"It is not there any more: {error}")
+            if lock >= 0:
+                os.close(lock)
+            self._fail(runtime_env, f"It is made, and cannot be used: {error}")
             return
         self._failures.pop(runtime_env, None)
-        self._ready[runtime_env] = _Environment(plan, lock, self._own_starter(runtime_env, plan))
+        self._ready[runtime_env] = _Environment(plan, lock, starter)
         head.leases.prepared(runtime_env)
 
     def _fail(self, runtime_env: str, text: str) -> None:

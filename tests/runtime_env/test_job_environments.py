@@ -180,7 +180,7 @@ def test_an_environment_that_is_gone_when_it_is_ready_is_an_error(
     )
     monkeypatch.setenv("RAY_RUNTIME_ENV_PLUGINS", '[{"class": "removing_plugin.Plugin"}]')
     monkeypatch.syspath_prepend(str(tmp_path))
-    with miniray.init("local", num_cpus=1), pytest.raises(RuntimeEnvSetupError, match="It is not there any more"):
+    with miniray.init("local", num_cpus=1), pytest.raises(RuntimeEnvSetupError, match="It is made, and cannot be used"):
         in_environment(variables, {"pip": ["# nothing"], "removes": str(cache)})
 
 
