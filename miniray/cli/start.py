@@ -32,8 +32,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--num-gpus", type=int, help="GPUs of the node (default: none)")
     parser.add_argument("--resources", type=_json_object, default={}, metavar="JSON", help="as '{\"custom\": 2}'")
     parser.add_argument("--labels", type=_labels, default={}, metavar="KEY=VALUE,...", help="labels of the node")
-    parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="memory for tasks, in bytes or as 4GB")
-    parser.add_argument("--object-store-memory", type=parse_size, metavar="SIZE", help="shared memory for objects")
+    parser.add_argument("--memory", type=_size, metavar="SIZE", help="memory for tasks, in bytes or as 4GB")
+    parser.add_argument("--object-store-memory", type=_size, metavar="SIZE", help="shared memory for objects")
     parser.add_argument("--object-spilling-directory", metavar="DIR", help="where objects go that do not fit")
     parser.add_argument(
         "--system-config", type=_json_object, default={}, metavar="JSON", help="Ray's settings, by name"
@@ -55,10 +55,13 @@ def run(given: argparse.Namespace) -> int:
         raise ValueError("--head starts a new head, --address joins a running one: give one of them")
     if not given.head and not given.address:
         raise ValueError("`--head` or `--address` is required: `miniray start --head` starts a head")
-    check_custom_resources(given.resources)
-    check_object_store_memory(given.object_store_memory)
-    quantities = {"CPU": given.num_cpus or 0, "GPU": given.num_gpus or 0, **given.resources}
-    units = check_node_resources(quantities)
+    try:
+        check_custom_resources(given.resources)
+        check_object_store_memory(given.object_store_memory)
+        quantities = {"CPU": given.num_cpus or 0, "GPU": given.num_gpus or 0, **given.resources}
+        units = check_node_resources(quantities)
+    except AssertionError as error:  # what a program that calls `init` so gets
+        raise ValueError(str(error)) from error
     return _add_node(given, units) if given.address else _start_head(given)
 
 
@@ -214,6 +217,13 @@ def _json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"`{text}` is no JSON object")
     return value
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _labels(text: str) -> dict[str, str]:

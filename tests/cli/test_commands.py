@@ -140,6 +140,8 @@ def test_a_blocking_start_ends_its_head_when_it_is_told_to_end():
         (["start", "--address", "127.0.0.1:1"], "looked for a running head"),
         (["start", "--head", "--resources", '{"a": 1.5}'], "whole numbers"),
         (["start", "--head", "--num-cpus", "-1"], "nonnegative"),
+        (["start", "--head", "--resources", '{"CPU": 3}'], "cannot be a custom resource"),
+        (["start", "--head", "--resources", '{"a": "x"}'], "a (<class 'str'>): x"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments, complaint, capsys):
@@ -148,7 +150,8 @@ def test_what_makes_no_sense_is_refused(arguments, complaint, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["start", "--head", "--resources", "{"], ["start", "--labels", "x"], ["dance"], []]
+    "arguments",
+    [["start", "--head", "--resources", "{"], ["start", "--labels", "x"], ["start", "--memory", "4XB"], ["dance"], []],
 )
 def test_what_cannot_be_read_is_a_usage_error(arguments, capsys):
     with pytest.raises(SystemExit) as raised:
