@@ -32,7 +32,7 @@ class TaskEventLog(Generic[Batch]):
             return
         self._batches.append((count, batch))
         self.kept += count
-        while self.kept - self._batches[0][0] >= self.limit:
+        while self._batches and self.kept - self._batches[0][0] >= self.limit:
             oldest, _ = self._batches.popleft()
             self.kept -= oldest
             self.dropped += oldest

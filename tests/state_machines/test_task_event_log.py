@@ -25,3 +25,10 @@ def test_less_than_one_batch_more_than_the_limit_is_kept(limit: int, counts: lis
     for count in counts:
         log.add(count, count)
         assert log.kept < limit + max(counts)
+
+
+def test_where_nothing_is_to_be_kept_all_is_dropped_and_counted():
+    log = TaskEventLog(0)
+    log.add(2, "ab")
+    log.add(1, "c")
+    assert (log.batches(), log.kept, log.dropped) == ([], 0, 3)
