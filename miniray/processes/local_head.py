@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -115,9 +114,8 @@ class LocalHead(Head):
 
     def call_from_outside(self, action: Callable[[], None]) -> None:
         """Let the head's thread do that."""
-        self.local_workers.todo.append(action)
         try:
-            self.wake()
+            self.call_soon(action)
         except OSError:
             pass  # it is at its end
 
@@ -129,15 +127,6 @@ class LocalHead(Head):
 
     def _note_round(self) -> None:
         self._been_round = True
-
-    def _drain_wake(self) -> None:
-        try:
-            os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
-        todo = self.local_workers.todo
-        while todo:
-            todo.popleft()()
 
     def close(self) -> None:
         """Once its thread and all others that may write to it have ended."""
@@ -187,7 +176,6 @@ class LocalWorkers(WorkerStarter):
         self._number = HIGHEST_PID
         self.workers: dict[bytes, LocalWorker] = {}  #: those whose threads run; killed ones may still be among them
         self._told = False
-        self.todo: deque[Callable[[], None]] = deque()
 
     def open(self) -> None:
         pass

@@ -288,6 +288,12 @@ def test_a_killed_actor_is_heard_of_no_more() -> None:
     assert miniray.get(counter.add.remote()) == 2
 
 
+def test_what_the_heads_own_threads_want_of_it_is_done_here_too() -> None:
+    done = threading.Event()
+    api._session._head.call_soon(done.set)
+    assert done.wait(20)
+
+
 def test_killed_workers_are_forgotten_once_their_threads_have_ended() -> None:
     for _ in range(10):
         counter = Counter.remote()
