@@ -289,7 +289,7 @@ class TaskPlane:
                 else:
                     objects.discard(payload)
             if fresh is not None:
-                self._acknowledge(sender, message.task_id, fresh)
+                self._acknowledge(sender, task, fresh)
             recovery = objects.recovery
             if shared or recovery.records or recovery.items or recovery.missing:
                 recovery.settled(task, shared, message.returns[0] if message.status != tasks.FINISHED else None)
@@ -307,7 +307,9 @@ class TaskPlane:
         self.submission.requeue(task)
         return True
 
-    def _acknowledge(self, sender: bytes, task_id: bytes, returns: list[tuple[ObjectEntry, Payload]]) -> None:
+    def _acknowledge(
+        self, sender: bytes, task: PendingTask | ActorCall, returns: list[tuple[ObjectEntry, Payload]]
+    ) -> None:
         """These returns hold refs which the worker pins: register as their borrower, then let it unpin them."""
         counter = self._core.objects.counter
         peer = self._core.peer(sender)
@@ -316,8 +318,17 @@ class TaskPlane:
             inner = [counter.borrow(item.object_id, item.owner) for item in payload.contained or ()]
             counter.contain_local(entry, inner)
             register += inner
-        ticket = (peer, tasks.AcknowledgeReplies([task_id]))
-        if counter.register(register, None, ticket) and peer is not None:
+        if peer is None:
+            counter.register(register)
+            return
+        ticket = (peer, tasks.AcknowledgeReplies([task.push.task_id]))
+        if extras_of(task.push).generator:
+            # The refs in its items came before, and may be on the way to their owners still.
+            counter.register(register)
+            registered = counter.confirm(ticket)
+        else:
+            registered = counter.register(register, None, ticket)
+        if registered:
             self._core.post(peer, ticket[1])
 
     def on_tasks_returned(self, sender: bytes, message: tasks.TasksReturned) -> None:

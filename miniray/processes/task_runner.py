@@ -219,7 +219,9 @@ class TaskRunner:
         core = self._core
         deadlines = core.executor.deadlines
         if deadlines.expired(push.task_id):
-            return deadlines.reply(push, extras.timeout)  # type: ignore[no-any-return]
+            late: TaskReply = deadlines.reply(push, extras.timeout)
+            late.unacknowledged = push.task_id in self._return_pins
+            return late
         if isinstance(error, KeyboardInterrupt) and core.actor is not None and core.actor.ended:
             raise WorkerExit("exit_actor: interrupted")
         if isinstance(error, KeyboardInterrupt):
@@ -271,9 +273,11 @@ class TaskRunner:
         if context is not None and context.task_id == push.task_id:
             context.error = _named(push, error)
         payload = Payload(KIND_ERROR, to_wire(error))
-        return TaskReply(
+        reply = TaskReply(
             push.task_id, status, [payload] * max(1, push.num_returns), 0.0, retryable, attempt=push.attempt
         )
+        reply.unacknowledged = push.task_id in self._return_pins  # of a generator that has yielded refs
+        return reply
 
     # -- refs that stay --------------------------------------------------------------------------------------------
 

@@ -131,9 +131,10 @@ class ReferenceCounter:
         self.objects: dict[bytes, ObjectEntry] = {}
         self.lineage = Lineage()
         self._next_ack = 1
-        #: ack number -> (entries whose registration is awaited, entry of the copy that contains them or None, ticket)
-        self._acks: dict[int, tuple[list[ObjectEntry], ObjectEntry | None, Any]] = {}
-        self._tickets: dict[int, list[int]] = {}
+        #: ack number -> (entries whose registration is awaited, entry of the copy that contains them or None)
+        self._acks: dict[int, tuple[list[ObjectEntry], ObjectEntry | None]] = {}
+        #: ack number -> the tickets that wait for it, each with all the numbers that it waits for
+        self._tickets: dict[int, list[tuple[set[int], Any]]] = {}
         self._borrowed_by: dict[bytes, set[bytes]] = {}  #: borrower -> object ids
         self._borrowed_from: dict[bytes, set[bytes]] = {}  #: owner -> object ids
 
@@ -261,12 +262,21 @@ class ReferenceCounter:
                 entry.pending_acks += 1
             if copy is not None:
                 copy.pending_acks += 1
-            self._acks[ack] = (group, copy, ticket)
+            self._acks[ack] = (group, copy)
             self.port.add_borrowers(owner, [entry.object_id for entry in group], ack)
         if ticket is not None:
-            for number in numbers:
-                self._tickets[number] = numbers
+            self._release_after(numbers, ticket)
         return False
+
+    def confirm(self, ticket: Any) -> bool:
+        """Effect `release_pins(ticket)` once all registrations that are under way are acknowledged. True: none is."""
+        self._release_after(self._acks, ticket)
+        return not self._acks
+
+    def _release_after(self, numbers: Iterable[int], ticket: Any) -> None:
+        awaited = set(numbers)
+        for number in awaited:
+            self._tickets.setdefault(number, []).append((awaited, ticket))
 
     def registered_with(self, entries: Iterable[ObjectEntry], owner_id: bytes) -> None:
         """Note a registration that needs no acknowledgement: the owner is the caller, and hears it before the reply."""
@@ -285,7 +295,7 @@ class ReferenceCounter:
         record = self._acks.pop(ack, None)
         if record is None:
             return
-        group, copy, ticket = record
+        group, copy = record
         gone = set(unknown)
         for entry in group:
             entry.pending_acks -= 1
@@ -296,10 +306,9 @@ class ReferenceCounter:
         if copy is not None:
             copy.pending_acks -= 1
             self.collect(copy)
-        if ticket is not None:
-            numbers = self._tickets.pop(ack)
-            numbers.remove(ack)
-            if not numbers:
+        for awaited, ticket in self._tickets.pop(ack, ()):
+            awaited.remove(ack)
+            if not awaited:
                 self.port.release_pins(ticket)
 
     # -- the owner's side ------------------------------------------------------------------------------------------
@@ -343,7 +352,7 @@ class ReferenceCounter:
             entry = self.objects.get(object_id)
             if entry is not None and entry.owner is not None:
                 self.port.owner_lost(entry)
-        for ack, (group, _copy, _ticket) in list(self._acks.items()):
+        for ack, (group, _copy) in list(self._acks.items()):
             owner = group[0].owner
             if owner is not None and owner.worker_id == worker_id:
                 self.borrowers_added(ack, [])

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -460,6 +461,37 @@ def test_of_a_generator_that_does_not_end_only_items_that_are_held_are_remembere
     (made,) = current.core_or_none().objects.recovery.items.values()
     wait_for(lambda: len(made) <= len(held) + 4, message=lambda: f"{len(made)} items")
     miniray.cancel(items)
+
+
+def test_refs_in_items_of_a_generator_are_alive_whoever_owns_them(session):
+    @miniray.remote
+    def pass_on(maker):
+        yield miniray.get(maker.put.remote())
+
+    for _ in range(15):
+        maker = Maker.remote()  # its process has not heard of this one yet
+        (item,) = [miniray.get(item) for item in pass_on.remote(maker)]
+        assert miniray.get(item[0], timeout=10) == b"mine"
+        miniray.kill(maker)
+
+
+def test_a_generator_that_was_cancelled_pins_nothing(session):
+    @miniray.remote
+    def yield_and_sleep():
+        yield [miniray.put(b"mine")], os.getpid()
+        time.sleep(60)
+
+    @miniray.remote(num_cpus=2)
+    def pins():
+        return len(current.core_or_none().executor.runner._return_pins), os.getpid()
+
+    items = yield_and_sleep.remote()
+    _, pid = miniray.get(next(items))
+    miniray.cancel(items)
+    with pytest.raises(exceptions.TaskCancelledError):
+        miniray.get(next(items))
+    del _
+    wait_for(lambda: miniray.get(pins.remote()) == (0, pid))
 
 
 def test_what_a_dead_actor_has_put_goes_with_it(session):

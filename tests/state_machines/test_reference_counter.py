@@ -382,6 +382,20 @@ def test_a_ticket_waits_for_all_owners(counter: ReferenceCounter, effects: Effec
     assert ("release", "ticket") in effects.take()
 
 
+def test_a_ticket_waits_for_what_others_have_registered(counter: ReferenceCounter, effects: Effects) -> None:
+    assert counter.confirm("none") is True
+    counter.register([counter.borrow(b"x", OTHER)], ticket="first")
+    counter.register([counter.borrow(b"y", THIRD)])
+    assert counter.confirm("both") is False
+    counter.borrowers_added(1, [])
+    story = effects.take()
+    assert ("release", "first") in story
+    assert ("release", "both") not in story
+    counter.borrowers_added(2, [])
+    assert ("release", "both") in effects.take()
+    assert counter._acks == counter._tickets == {}
+
+
 def test_the_death_of_an_owner_answers_what_it_was_asked(counter: ReferenceCounter, effects: Effects) -> None:
     entry = counter.borrow(b"x", OTHER)
     counter.register([entry], ticket="ticket")
