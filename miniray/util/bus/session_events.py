@@ -74,9 +74,9 @@ def forward_session_events(bus: Any, *, tasks_every: float | None = None) -> Cal
         finally:
             ended.set()  # a bus that was closed gets nothing more, and nothing piles up here
 
-    def ask_for_tasks(interval: float, seen: int) -> None:
+    def ask_for_tasks(interval: float, tasks: _EndedTasks) -> None:
         while not ended.wait(interval):
-            seen = _publish_tasks(core, bus, run_id, seen)
+            bus.publish_many(tasks.new_ones())
 
     def end() -> None:
         ended.set()
@@ -90,9 +90,9 @@ def forward_session_events(bus: Any, *, tasks_every: float | None = None) -> Cal
         core.head_client.subscribe(channel, None, put)
     threads = [threading.Thread(target=publish, name="miniray-bus-session", daemon=True)]
     if tasks_every is not None:
-        seen = _ended_so_far(_ask(core, 0))
+        tasks = _EndedTasks(core, run_id)
         threads.append(
-            threading.Thread(target=ask_for_tasks, args=(tasks_every, seen), name="miniray-bus-tasks", daemon=True)
+            threading.Thread(target=ask_for_tasks, args=(tasks_every, tasks), name="miniray-bus-tasks", daemon=True)
         )
     for thread in threads:
         thread.start()
@@ -105,32 +105,44 @@ def _ask(core: Any, most: int) -> dict[str, Any]:
     return answer
 
 
-def _ended_so_far(answer: dict[str, Any]) -> int:
+class _EndedTasks:
+    """Asks which tasks have ended since it was asked last. Numbers go on when the head is another one, whose count
+    begins anew.
+    """
+
+    def __init__(self, core: Any, run_id: str) -> None:
+        self._core = core
+        self._run_id = run_id
+        self._seen = _total(_ask(core, 0))
+        self._before = 0  #: how many had ended under earlier heads
+
+    def new_ones(self) -> list[TelemetryEvent]:
+        """An event for each."""
+        wanted = 0
+        while True:
+            try:
+                answer = _ask(self._core, wanted)
+            except RayError:  # the session is gone
+                return []
+            total = _total(answer)
+            if total < self._seen:
+                self._before, self._seen = self._before + self._seen, 0
+            rows = [row for batch in answer["events"] for row in rows_of(convert(batch, EndedTasks))]
+            asked, wanted = wanted, min(total - self._seen, answer["kept"])
+            if len(rows) >= wanted or wanted == asked:
+                break  # else more have ended since it was asked how many
+        first = max(self._seen, total - len(rows))
+        self._seen = total
+        return [
+            TelemetryEvent(
+                Topic.TASK_ENDED, self._run_id, "tasks", self._before + first + index, "", task_row(row, False, {})
+            )
+            for index, row in enumerate(rows[len(rows) - (total - first) :], 1)
+        ]
+
+
+def _total(answer: dict[str, Any]) -> int:
     return int(answer["kept"] + answer["dropped"])
-
-
-def _publish_tasks(core: Any, bus: Any, run_id: str, seen: int) -> int:
-    """Publish the tasks that have ended since `seen` of them had; how many have now."""
-    new = 0
-    while True:
-        try:
-            answer = _ask(core, new)
-        except RayError:  # the session is gone
-            return seen
-        rows = [row for batch in answer["events"] for row in rows_of(convert(batch, EndedTasks))]
-        total = _ended_so_far(answer)
-        if total <= seen:
-            return seen
-        new = min(total - seen, answer["kept"])
-        if len(rows) >= new:
-            break  # else more have ended since it was asked how many
-    first = max(seen, total - len(rows))
-    events = [
-        TelemetryEvent(Topic.TASK_ENDED, run_id, "tasks", first + index, "", task_row(row, False, {}))
-        for index, row in enumerate(rows[len(rows) - (total - first) :], 1)
-    ]
-    bus.publish_many(events)
-    return total
 
 
 def _plain(value: Any) -> Any:

@@ -243,25 +243,38 @@ def test_tasks_that_end_while_it_is_asked_for_them_are_not_passed_over(monkeypat
         pass
 
     core, ask = current.core_or_none(), session_events._ask
-    with RunBus() as bus:
-        found = bus.subscribe(Topic.TASK_ENDED, "watch")
-        answer = ask(core, 0)
-        seen = answer["kept"] + answer["dropped"]
+    tasks = session_events._EndedTasks(core, "run")
+    seen = tasks._seen
 
-        def ask_and_go_on(core: Any, most: int) -> dict[str, Any]:
-            answer = ask(core, most)
-            if most < 3:  # more end while the answer is on its way
-                before = answer["kept"] + answer["dropped"]
-                miniray.get(ends.remote())
-                wait_for(lambda: ask(core, 0)["kept"] + ask(core, 0)["dropped"] > before)
-            return answer
+    def ask_and_go_on(core: Any, most: int) -> dict[str, Any]:
+        answer = ask(core, most)
+        if most < 3:  # more end while the answer is on its way
+            before = session_events._total(answer)
+            miniray.get(ends.remote())
+            wait_for(lambda: session_events._total(ask(core, 0)) > before)
+        return answer
 
-        monkeypatch.setattr(session_events, "_ask", ask_and_go_on)
-        miniray.get(ends.remote())
-        wait_for(lambda: ask(core, 0)["kept"] + ask(core, 0)["dropped"] > seen)
-        total = session_events._publish_tasks(core, bus, "run", seen)
-        assert total >= seen + 3
-        assert [event.seq_id for event in take(found, total - seen)] == list(range(seen + 1, total + 1))
+    monkeypatch.setattr(session_events, "_ask", ask_and_go_on)
+    miniray.get(ends.remote())
+    wait_for(lambda: session_events._total(ask(core, 0)) > seen)
+    numbers = [event.seq_id for event in tasks.new_ones()]
+    assert len(numbers) >= 3
+    assert numbers == list(range(seen + 1, tasks._seen + 1))
+
+
+def test_the_numbers_of_tasks_go_on_when_another_head_counts_from_the_beginning() -> None:
+    @miniray.remote
+    def ends() -> None:
+        pass
+
+    core = current.core_or_none()
+    miniray.get(ends.remote())
+    wait_for(lambda: session_events._total(session_events._ask(core, 0)))
+    tasks = session_events._EndedTasks(core, "run")
+    tasks._seen = 1_000_000  # of a head that was killed
+    numbers = [event.seq_id for event in tasks.new_ones()]
+    assert numbers == list(range(1_000_001, 1_000_001 + tasks._seen))
+    assert numbers
 
 
 def test_a_subscriber_finds_the_hub_again_that_was_killed(bus: SharedBus) -> None:
