@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from miniray.refs import ObjectRef
 
 
-#: groups that were made a moment ago, or were waited for in vain -> who asked the head whether they are reserved, the
-#: question, and until when its answer holds
+#: groups that were made a moment ago -> whom they belong to, the question whether they are reserved, its expiry
 _asked: dict[bytes, tuple[Any, Any, float]] = {}
 _MOST_ASKED = 1000
 #: seconds that the answer to that question is believed: later on a node may have died
@@ -58,12 +57,11 @@ def remove_group(core: CoreWorker, group_id: bytes) -> None:
 def wait_for_group(core: CoreWorker, group_id: bytes, timeout: float) -> bool | None:
     """Whether it is reserved within so many seconds; None: there is no such group."""
     owner, asked, until = _asked.pop(group_id, (None, None, 0.0))
-    if asked is None or owner is not core or (asked.done and time.monotonic() >= until):
-        asked, until = core.head_client.begin(lambda number: WaitPlacementGroup(number, group_id)), 0.0
-    answer = core.head_client.await_answer(asked, timeout)
-    if answer is None:  # the head will answer some time: who waits again asks nothing new
-        if len(_asked) < _MOST_ASKED:
-            _asked[group_id] = (core, asked, until)
+    if asked is not None and owner is core and time.monotonic() < until:
+        answer = core.head_client.await_answer(asked, timeout)
+    else:
+        answer = core.head_client.ask_within(lambda number: WaitPlacementGroup(number, group_id), timeout)
+    if answer is None:
         return False
     return True if answer.value else None
 
