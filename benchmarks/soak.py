@@ -209,6 +209,7 @@ class Work:
         data = bytes(LARGE)
         refs = [ray.put(data) for _ in range(10)]
         assert ray.get([size_of.remote(ref) for ref in refs]) == [LARGE] * 10
+        assert ray.get([size_of.remote(data) for _ in range(3)]) == [LARGE] * 3  # by value
         made = [large.remote(LARGE) for _ in range(10)]
         assert ray.get([size_of.remote(ref) for ref in made]) == [LARGE] * 10
         slots = [ray.put(data[:200_000]) for _ in range(20)]
@@ -219,7 +220,7 @@ class Work:
             many = [ray.put(bytes(20_000_000)) for _ in range(10)]
             assert [len(ray.get(ref)) for ref in many] == [20_000_000] * 10
             self.did(20)
-        self.did(64)
+        self.did(67)
 
     def ends(self) -> None:
         """A worker that dies, a task that is cancelled."""
