@@ -20,7 +20,6 @@ Message = Union[
     objects.RemoveBorrowers,
     objects.FreeSegments,
     objects.SegmentsOrphaned,
-    objects.CancelGet,
     objects.ReportLost,
     objects.FreeObjects,
     tasks.FunctionExport,

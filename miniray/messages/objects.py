@@ -115,9 +115,3 @@ class FreeObjects(Struct, array_like=True, tag=10):
     """Borrower to owner: give back the memory of these objects now. Owner to borrower: they were freed."""
 
     object_ids: list[bytes]
-
-
-class CancelGet(Struct, array_like=True, tag=8):
-    """Borrower to owner: I no longer wait for these objects."""
-
-    object_ids: list[bytes]

@@ -25,7 +25,6 @@ class ObjectMessages:
             {
                 objects.GetObjects: self.on_get_objects,
                 objects.ObjectReady: self.on_object_ready,
-                objects.CancelGet: self.on_cancel_get,
                 objects.AddBorrowers: self.on_add_borrowers,
                 objects.BorrowersAdded: self.on_borrowers_added,
                 objects.RemoveBorrowers: self.on_remove_borrowers,
@@ -62,17 +61,6 @@ class ObjectMessages:
         if entry.payload.location is not None:
             entry.shared = True
         self._core.post(peer, objects.ObjectReady(entry.object_id, entry.payload))
-
-    def on_cancel_get(self, sender: bytes, message: objects.CancelGet) -> None:
-        """A borrower no longer waits."""
-        for object_id in message.object_ids:
-            entry = self._plane.entries.get(object_id)
-            if entry is not None and entry.waiters:
-                entry.waiters = [
-                    waiter
-                    for waiter in entry.waiters
-                    if not (isinstance(waiter, _RemoteWaiter) and waiter.peer.worker_id == sender)
-                ]
 
     def on_object_ready(self, sender: bytes, message: objects.ObjectReady) -> None:
         """A value that we borrow has come."""
