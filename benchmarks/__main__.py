@@ -13,6 +13,7 @@ from benchmarks.claims import FULL, QUICK, Claim, all_claims, select
 from benchmarks.engines import find_engine
 from benchmarks.machine import describe
 from benchmarks.results import Results, from_plain, to_plain
+from miniray.microbenchmark.report import section_of
 
 
 def _arguments(arguments: list[str] | None, module: str | None) -> argparse.Namespace:
@@ -56,7 +57,9 @@ def main(arguments: list[str] | None = None, module: str | None = None) -> None:
         Path(options.json).write_text(json.dumps(to_plain(results), indent=1) + "\n", encoding="utf-8")
     print(table.as_text(results, claims))
     if options.write:
-        Path(options.write).write_text(table.as_page(results, claims), encoding="utf-8")
+        page = Path(options.write)
+        old = page.read_text(encoding="utf-8") if page.exists() else ""
+        page.write_text(table.as_page(results, claims, section_of(old)), encoding="utf-8")
 
 
 def _measure(options: argparse.Namespace, claims: list[Claim], module: str | None) -> Results:

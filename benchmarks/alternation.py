@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import whole_process
 from benchmarks.claims import Claim, NotHere, Size
 from benchmarks.engines import Engine, Failed, measure_in_session, script
 from benchmarks.results import Results
+from miniray.microbenchmark.whole_programs import ONE_TASK
 
 
 def run_trials(
@@ -35,7 +35,7 @@ def run_trials(
     for engine in engines:
         say(f"{engine.name}: a first session, which leaves the bytecode of all modules on disk")
         try:
-            engine.run(script(engine, whole_process.BODY))
+            engine.run(script(engine, ONE_TASK))
         except Failed as reason:
             say(str(reason))  # the trials will show whether that was all
     limits_runner = engines[0]

@@ -9,31 +9,15 @@ import time
 from benchmarks.claims import Claim, Goal, NotHere, Size
 from benchmarks.engines import Engine, end_all, processes_with, pss_megabytes, script, start
 
-#: Both workers run a task, each until the other one has begun; then the session is left alone.
-BODY = """
-import os, sys, tempfile, time
-folder = tempfile.mkdtemp()
-@ray.remote
-def meet(folder):
-    open(os.path.join(folder, str(os.getpid())), "x").close()
-    while len(os.listdir(folder)) < 2:
-        time.sleep(0.01)
-ray.get([meet.remote(folder) for _ in range(2)])
-for name in os.listdir(folder):
-    os.remove(os.path.join(folder, name))
-os.rmdir(folder)
-print("ready", flush=True)
-sys.stdin.readline()
-ray.shutdown()
-"""
-
 
 def measure(engine: Engine, size: Size) -> list[float]:
     """PSS of driver, head, fork server and two workers together (Ray: of all its processes), when idle. In MB."""
     if not os.path.exists("/proc/self/smaps_rollup"):
         raise NotHere("needs /proc/*/smaps_rollup of Linux")
+    from miniray.microbenchmark.whole_programs import IDLE  # not in the processes that run Ray
+
     token = secrets.token_hex(8)
-    process = start(engine, script(engine, BODY), token)
+    process = start(engine, script(engine, IDLE), token)
     try:
         assert process.stdout is not None
         while process.stdout.readline() != "ready\n":

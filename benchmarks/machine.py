@@ -6,12 +6,14 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from miniray.system.machine import processor_name
+
 
 def describe() -> dict[str, str]:
     """Property -> text, in the order of the page."""
     memory = _first_value("/proc/meminfo", "MemTotal")
     return {
-        "CPU": f"{_first_value('/proc/cpuinfo', 'model name') or platform.machine()}, {_cores()} cores",
+        "CPU": f"{processor_name()}, {_cores()} cores",
         "memory": f"{int(memory.split()[0]) / 1e6:.0f} GB" if memory else "unknown",
         "system": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.claims import Claim
 from benchmarks.engines import INIT, RAY_ENVIRONMENT
 from benchmarks.results import Results, Row, Spread, row, spread, unit_text
+from miniray.microbenchmark.report import BEGIN, END
 
 _HEADINGS = ("what", "miniray", "Ray", "times Ray", "limit", "of limit", "goal", "met")
 _QUICK = "Small sizes (--quick): these figures say whether something is wrong, not how fast it is."
@@ -135,6 +136,13 @@ ratios within a trial. What each row measures, and how, stands in [its module](.
 * Ray with its dashboard, on a cluster, or with a session that was started before (`ray start`), where its `init` is
   faster than the one shown.
 
+## Ray's own microbenchmark
+
+Its rows, whole programs, and other pools, measured by a command that anybody can run. A goal is so many times a peer,
+or so large a part of what the machine allows.
+
+{microbenchmark}
+
 ## Beside the standard library
 
 {pools}
@@ -149,8 +157,8 @@ Each line is a choice, measured alone in the same run: what the machine does wit
 """
 
 
-def as_page(results: Results, claims: list[Claim]) -> str:
-    """The page of the documentation."""
+def as_page(results: Results, claims: list[Claim], microbenchmark: str = "") -> str:
+    """The page of the documentation; `microbenchmark` is that section of it, which another command writes."""
     machine = [["", ""], *([name, text] for name, text in results.machine.items())]
     for engine, about in results.engines.items():
         machine.append([engine, f"{about['version']}, on Python {about['python']}"])
@@ -165,6 +173,7 @@ def as_page(results: Results, claims: list[Claim]) -> str:
         names=_limit_names(claims),
         ray=_how_ray(results),
         ray_wins=_ray_wins(results, claims),
+        microbenchmark=microbenchmark or f"{BEGIN}\n{END}",
         pools=_pools(results),
         tricks=_tricks(results),
         inline=_inline(results),

@@ -5,18 +5,12 @@ from __future__ import annotations
 from benchmarks.claims import Claim, Goal, Size
 from benchmarks.engines import Engine, script
 
-BODY = """
-@ray.remote
-def add(a, b):
-    return a + b
-assert ray.get(add.remote(1, 2)) == 3
-ray.shutdown()
-"""
-
 
 def measure(engine: Engine, size: Size) -> list[float]:
     """Wall time of the whole process: interpreter, imports, `init`, first task, `shutdown`, exit. In ms."""
-    return [1000 * engine.run(script(engine, BODY)).seconds for _ in range(5 if engine.name == "miniray" else 2)]
+    from miniray.microbenchmark.whole_programs import ONE_TASK  # not in the processes that run Ray
+
+    return [1000 * engine.run(script(engine, ONE_TASK)).seconds for _ in range(5 if engine.name == "miniray" else 2)]
 
 
 CLAIMS = [

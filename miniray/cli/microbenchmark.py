@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from pathlib import Path
-from typing import Any
 
-from miniray.cli.text_table import table
-from miniray.microbenchmark import comparison, limits
+from miniray.microbenchmark import comparison, limits, report
 from miniray.microbenchmark.pools import POOLS
-from miniray.system import machine
-from miniray.version import __version__
 
-#: Characters of a contestant's error that are shown.
-_LONGEST_NOTE = 300
 _PEERS = ("ray", *POOLS)
 
 
@@ -34,6 +27,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, one short trial: a look, no measurement")
     parser.add_argument("--json", metavar="FILE", help="write all figures there; - for standard output")
+    parser.add_argument("--write", metavar="FILE", help="put the table, machine and command into this Markdown page")
+    parser.add_argument("--check", action="store_true", help="end with code 1 when a goal is measured and not reached")
     parser.add_argument("--list", action="store_true", help="name the rows, and measure nothing")
     parser.set_defaults(run=run)
 
@@ -75,15 +70,33 @@ def run(given: argparse.Namespace) -> int:
             contestant.close()
     versions = {contestant.name: contestant.version for contestant in contestants}
     if given.json != "-":
-        print(as_text(rows, list(versions), measured_limits))
+        print(report.as_text(rows, list(versions), measured_limits))
     if given.json:
-        text = json.dumps(as_plain(rows, versions, measured_limits, given), indent=1) + "\n"
+        options = {name: getattr(given, name) for name in ("trials", "seconds", "warmup", "quick")}
+        text = json.dumps(report.as_plain(rows, versions, measured_limits, options), indent=1) + "\n"
         if given.json == "-":
             sys.stdout.write(text)
         else:
             Path(given.json).write_text(text, encoding="utf-8")
+    if given.write:
+        page = Path(given.write)
+        old = page.read_text(encoding="utf-8") if page.exists() else ""
+        section = report.as_section(rows, versions, measured_limits, _command(given))
+        page.write_text(report.put_section(old, section), encoding="utf-8")
+    missed = report.missed(rows, measured_limits) if given.check else []
+    for line in missed:
+        print(f"goal missed: {line}", file=sys.stderr)
     # A pool need not have all rows; miniray has to.
-    return 0 if all(row.rates.get("miniray") for row in rows) else 1
+    return 0 if all(row.rates.get("miniray") for row in rows) and not missed else 1
+
+
+def _command(given: argparse.Namespace) -> str:
+    words = ["miniray microbenchmark"]
+    words += [f"--{name} {value}" for name in ("peer", "only") if (value := getattr(given, name))]
+    if given.ray_python != sys.executable and "ray" in given.peer:
+        words.append("--ray-python PYTHON_WITH_RAY")
+    words += ["--limits"] if given.limits else []
+    return " ".join([*words, f"--trials {given.trials} --seconds {given.seconds:g}"])
 
 
 class Progress:
@@ -107,65 +120,3 @@ class Progress:
         if self._shown:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
-
-
-def _number(value: float) -> str:
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def as_text(rows: list[comparison.Row], contestants: list[str], measured_limits: dict[str, float]) -> str:
-    """The table: per second, mean and deviation of the trials; and how many times a peer's figure miniray's is."""
-    head = ["what", *contestants, *(f"times {peer}" for peer in contestants[1:])]
-    lines = []
-    for row in rows:
-        cells = [f"{row.name}{f', {row.unit}' if row.unit != 'calls' else ''}"]
-        for contestant in contestants:
-            mean, deviation = row.mean(contestant), row.deviation(contestant)
-            shown = "-" if contestant not in row.notes else "failed"
-            if mean is not None:
-                shown = _number(mean)
-                if len(row.rates[contestant]) > 1:
-                    shown += f" ± {_number(deviation or 0.0)}"
-            cells.append(shown)
-        for peer in contestants[1:]:
-            ratio = row.ratio("miniray", peer)
-            cells.append("" if ratio is None else f"{_number(ratio)} x")
-        lines.append(cells)
-    parts = [table(head, lines), "Per second: the mean of the trials ± their standard deviation."]
-    parts += [f"{row.name}, {who}: {text[:_LONGEST_NOTE]}" for row in rows for who, text in row.notes.items()]
-    if measured_limits:
-        shown_limits = [[name, _number(value)] for name, value in measured_limits.items()]
-        parts.append(table(["what this machine allows", "per second"], shown_limits))
-    return "\n\n".join(parts)
-
-
-def as_plain(
-    rows: list[comparison.Row],
-    versions: dict[str, str],
-    measured_limits: dict[str, float],
-    given: argparse.Namespace,
-) -> dict[str, Any]:
-    """All figures, as JSON has them."""
-    return {
-        "versions": {**versions, "miniray": __version__, "python": platform.python_version()},
-        "machine": {"cpus": machine.cpu_count(), "system": platform.platform()},
-        "trials": given.trials,
-        "seconds": given.seconds,
-        "warmup": given.warmup,
-        "quick": given.quick,
-        "rows": [
-            {
-                "name": row.name,
-                "unit": row.unit,
-                "rates": row.rates,
-                "mean": {name: row.mean(name) for name in row.rates},
-                "deviation": {name: row.deviation(name) for name in row.rates},
-                "ratio": {name: row.ratio("miniray", name) for name in row.rates if name != "miniray"},
-                "notes": row.notes,
-            }
-            for row in rows
-        ],
-        "limits": measured_limits,
-    }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from miniray.microbenchmark.pools import POOLS
-from miniray.microbenchmark.workloads import TASK_ROWS, UNITS, WORKLOADS
+from miniray.microbenchmark.workloads import READINGS, TASK_ROWS, UNITS, WORKLOADS
 
 #: Of Ray's processes: no questions, no warnings, no statistics.
 _ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
@@ -104,17 +104,19 @@ class Row:
     notes: dict[str, str] = field(default_factory=dict)
 
     def mean(self, contestant: str) -> float | None:
-        """Per second."""
+        """Per second; of readings as they are."""
         rates = self.rates.get(contestant)
         return statistics.fmean(rates) if rates else None
 
     def deviation(self, contestant: str) -> float | None:
-        """The standard deviation of the trials, per second."""
+        """The standard deviation of the trials."""
         rates = self.rates.get(contestant)
         return statistics.pstdev(rates) if rates else None
 
     def ratio(self, one: str, other: str) -> float | None:
-        """The median of the ratios within a trial."""
+        """How many times better one is than the other: the median of the ratios within a trial."""
+        if self.unit in READINGS:
+            one, other = other, one
         pairs = list(zip(self.rates.get(one, ()), self.rates.get(other, ()), strict=False))
         return statistics.median(a / b for a, b in pairs) if pairs else None
 
@@ -149,7 +151,7 @@ def run(
         for contestant in contestants:
             if contestant.can(name) and _try(row, contestant, "prepare", name) is not None:
                 say(number, f"{name}: {contestant.name} warms up")
-                if _try(row, contestant, "trial", warmup) is not None:
+                if row.unit in READINGS or _try(row, contestant, "trial", warmup) is not None:
                     able.append(contestant)
         for trial in range(trials):
             for contestant in able if trial % 2 == 0 else reversed(able):

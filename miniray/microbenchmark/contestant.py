@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from miniray.microbenchmark.pools import POOLS, steps
-from miniray.microbenchmark.workloads import QUICK, WORKLOADS, Sizes, Step
+from miniray.microbenchmark.whole_programs import INIT
+from miniray.microbenchmark.workloads import QUICK, WORKLOADS, Reading, Sizes, Step
 
 
 def rate(step: Step, seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
@@ -36,19 +37,13 @@ class Contestant:
 
     def __init__(self, name: str, sizes: Sizes) -> None:
         self._sizes = sizes
-        self._running: Iterator[Step] | None = None
-        self._step: Step | None = None
+        self._running: Iterator[Step | Reading] | None = None
+        self._step: Step | Reading | None = None
         self._pool = POOLS[name](sizes.cpus) if name in POOLS else None
         self._ray: Any = None
         if self._pool is None:
             self._ray = importlib.import_module(name)
-            self._ray.init(
-                "local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="error",
-                resources={"custom": 100},
-            )
+            self._ray.init("local", resources={"custom": 100}, **INIT)
 
     def prepare(self, workload: str) -> None:
         """Get ready for a workload."""
@@ -59,9 +54,9 @@ class Contestant:
         self._step = next(self._running)
 
     def trial(self, seconds: float) -> float:
-        """How many per second."""
+        """How many per second; or the reading."""
         assert self._step is not None
-        return rate(self._step, seconds)
+        return self._step.take() if isinstance(self._step, Reading) else rate(self._step, seconds)
 
     def finish(self) -> None:
         """The workload is over."""

@@ -24,6 +24,7 @@ while (frame := inbox.recv()) != b"":
     outbox.send(frame)
 """
 IN_FLIGHT = 1000
+WARM_COPY = "copy into warm shared memory, GB"
 
 
 def measure(seconds: float) -> dict[str, float]:
@@ -83,7 +84,7 @@ def _copies(seconds: float, size: int = 100_000_000) -> dict[str, float]:
 
             warm = _per_second(copy, size / 1e9, seconds)
             target.release()
-    return {"copy into fresh shared memory, GB": fresh, "copy into warm shared memory, GB": warm}
+    return {"copy into fresh shared memory, GB": fresh, WARM_COPY: warm}
 
 
 def _per_second(step: Callable[[], object], times: float, seconds: float) -> float:

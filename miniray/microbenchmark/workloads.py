@@ -1,8 +1,9 @@
 """The workloads: what is done, and how much of it one step is.
 
-Names and meaning are those of ``ray microbenchmark``, so that figures can be compared. A workload is a generator: it
-prepares, yields a `Step`, and tidies up. It gets the module that it runs on (`miniray`, or real `ray`); its functions
-and classes are closures over that, so that they run in workers of either.
+Names and meaning are those of ``ray microbenchmark``, so that figures can be compared; two rows about whole programs
+come after them. A workload is a generator: it prepares, yields a `Step` (or a `Reading`), and tidies up. It gets the
+module that it runs on (`miniray`, or real `ray`); its functions and classes are closures over that, so that they run
+in workers of either.
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -14,12 +15,20 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from miniray.microbenchmark.whole_programs import megabytes_of_an_idle_session, milliseconds_of_one_task
+
 
 class Step(NamedTuple):
     """What is measured."""
 
     run: Callable[[], object]
     times: float  #: how many things (calls, gigabytes, groups) one run does
+
+
+class Reading(NamedTuple):
+    """What is no rate: it is taken once in each trial."""
+
+    take: Callable[[], float]
 
 
 class Sizes(NamedTuple):
@@ -38,7 +47,7 @@ class Sizes(NamedTuple):
 
 QUICK = Sizes(calls=100, many_calls=200, calls_per_actor=100, refs=500, waited=100, groups=5, gigabytes=0.02, parts=2)
 
-Workload = Callable[[Any, Sizes], Iterator[Step]]
+Workload = Callable[[Any, Sizes], Iterator[Step | Reading]]
 
 WORKLOADS: dict[str, Workload] = {}
 #: Rows that pools of processes can run, too.
@@ -51,7 +60,11 @@ UNITS = {
     "single client get object containing 10k refs": "objects",
     "single client wait 1k refs": "rounds",
     "placement group create/removal": "groups",
+    "whole process: init, first task, shutdown": "ms",
+    "idle session with 2 workers, all processes": "MB",
 }
+#: Units of readings. Of all of them less is better.
+READINGS = ("ms", "MB")
 
 
 def workload(name: str) -> Callable[[Workload], Workload]:
@@ -355,3 +368,18 @@ def placement_groups(ray: Any, sizes: Sizes) -> Iterator[Step]:
             util.remove_placement_group(group)
 
     yield Step(step, sizes.groups)
+
+
+# ---- whole programs ----
+
+
+@workload("whole process: init, first task, shutdown")
+def whole_process(ray: Any, sizes: Sizes) -> Iterator[Reading]:
+    """A program with one task, from its start to its end."""
+    yield Reading(lambda: milliseconds_of_one_task(ray.__name__))
+
+
+@workload("idle session with 2 workers, all processes")
+def idle_session(ray: Any, sizes: Sizes) -> Iterator[Reading]:
+    """The memory of a session that has nothing to do."""
+    yield Reading(lambda: megabytes_of_an_idle_session(ray.__name__))

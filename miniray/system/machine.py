@@ -32,6 +32,20 @@ def cpu_count() -> int:
     return count
 
 
+def processor_name() -> str:
+    """What the processor calls itself."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    import platform  # elsewhere than on Linux
+
+    return platform.processor() or platform.machine()
+
+
 def free_memory() -> int:
     """Bytes that can be used without swapping, within the limit of the container."""
     free = 0

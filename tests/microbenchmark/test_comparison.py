@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from miniray.cli.main import main
-from miniray.cli.microbenchmark import as_text
 from miniray.microbenchmark import comparison
 from miniray.microbenchmark.comparison import ContestantError, Row
 from miniray.microbenchmark.contestant import rate
+from miniray.microbenchmark.goals import GOALS
+from miniray.microbenchmark.limits import WARM_COPY
 from miniray.microbenchmark.pools import POOLS
+from miniray.microbenchmark.report import as_section, as_text, missed, put_section, section_of
 from miniray.microbenchmark.workloads import TASK_ROWS, UNITS, WORKLOADS, Step
 
 #: The rows of ``ray microbenchmark`` 2.60.
@@ -44,16 +46,19 @@ n:n actor calls with arg async
 n:n async-actor calls async
 placement group create/removal
 """.splitlines()
+WHOLE_PROGRAMS = ["whole process: init, first task, shutdown", "idle session with 2 workers, all processes"]
+ALL = NAMES + WHOLE_PROGRAMS
 
 
 def test_the_rows_are_those_of_ray() -> None:
-    assert list(WORKLOADS) == NAMES
-    assert set(UNITS) <= set(NAMES)
+    assert list(WORKLOADS) == ALL
+    assert set(UNITS) <= set(ALL)
+    assert set(GOALS) == set(ALL)
     assert set(TASK_ROWS) <= set(NAMES)
 
 
 def test_rows_are_chosen_by_parts_of_their_names() -> None:
-    assert comparison.chosen("") == NAMES
+    assert comparison.chosen("") == ALL
     assert comparison.chosen("wait 1k, tasks sync") == ["single client wait 1k refs", "single client tasks sync"]
     assert comparison.chosen("no such row") == []
 
@@ -137,8 +142,37 @@ def test_one_that_does_not_start_says_why() -> None:
 def test_the_table_shows_means_deviations_and_ratios() -> None:
     row = run(Fake("miniray", [0.0, 1000.0, 3000.0]), Fake("ray", [0.0, 10.0, 10.0]))
     first, second, *_ = as_text([row], ["miniray", "ray"], {"copies": 3.14159}).splitlines()
-    assert first.split() == ["WHAT", "MINIRAY", "RAY", "TIMES", "RAY"]
+    assert first.split() == ["WHAT", "MINIRAY", "RAY", "TIMES", "RAY", "GOAL", "MET"]
     assert second.split("  ")[1:] == ["2,000 ± 1,000", "10.0 ± 0.00", "200 x"]
+
+
+def test_of_milliseconds_and_megabytes_less_is_better() -> None:
+    row = Row("start", "ms", {"miniray": [100.0, 300.0], "ray": [1000.0, 3000.0]})
+    assert row.ratio("miniray", "ray") == 10.0
+
+
+@pytest.mark.parametrize(("rate", "met"), [(79.9, False), (80.0, True)])
+def test_a_goal_is_met_from_its_part_of_the_limit_on(rate: float, met: bool) -> None:
+    row = Row("single client put gigabytes", "GB", {"miniray": [rate]})
+    copy = {WARM_COPY: 100.0}
+    assert missed([row], copy) == ([] if met else [f"{row.name}: 0.80 x {WARM_COPY}, wanted 0.8 x"])
+    assert as_text([row], ["miniray"], copy).splitlines()[1].split()[-1] == ("yes" if met else "no")
+    assert missed([row], {}) == []  # not measured
+
+
+def test_a_goal_against_each_peer_that_is_there() -> None:
+    row = Row("single client tasks sync", "calls", {"miniray": [10.0], "ray": [2.0], "loky": [9.0]})
+    assert missed([row], {}) == ["single client tasks sync: 5.00 x ray, wanted 8 x"]
+
+
+def test_the_section_of_a_page_is_replaced_and_the_rest_stays() -> None:
+    row = Row("single client tasks sync", "calls", {"miniray": [10.0], "ray": [1.0]})
+    first = as_section([row], {"miniray": "", "ray": "2.60.0"}, {}, "the first command")
+    second = as_section([row], {"miniray": "", "ray": "2.60.0"}, {}, "the second command")
+    page = put_section("# A page\n", first) + "\nMore.\n"
+    assert section_of(page) == first and "| 10.0 x | 8 x ray | yes |" in first
+    assert put_section(page, second) == page.replace("first command", "second command")
+    assert section_of("# A page") == ""
 
 
 @pytest.mark.timeout(120)
@@ -152,7 +186,7 @@ def test_every_row_runs_on_miniray() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
-    assert [row["name"] for row in result["rows"]] == NAMES
+    assert [row["name"] for row in result["rows"]] == ALL
     assert all(row["mean"]["miniray"] > 0 for row in result["rows"])
     assert result["quick"] is True and result["limits"] == {}
 
@@ -180,7 +214,7 @@ def test_wrong_arguments_are_named(arguments: list[str], message: str, capsys: p
 
 def test_the_list_names_all_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["microbenchmark", "--list"]) == 0
-    assert capsys.readouterr().out.splitlines() == NAMES
+    assert capsys.readouterr().out.splitlines() == ALL
 
 
 def test_a_peer_that_is_not_installed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
