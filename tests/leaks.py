@@ -100,11 +100,13 @@ def shared_memory() -> set[str]:
 
 
 def session_entries() -> set[str]:
-    """The sessions in the session root. The lock of the root itself stays."""
-    root = session_root()
+    """The sessions in the session root, and in those of differential programs. The lock of the root itself stays."""
+    found = set()
     with contextlib.suppress(OSError):
-        return {str(path) for path in root.iterdir() if path.name != "lock"}
-    return set()
+        found = {str(path) for path in session_root().iterdir() if path.name != "lock"}
+    if private := os.environ.get(ROOT_VARIABLE):
+        found |= {str(path) for path in Path(private).glob("d-*/miniray-*/s-*")}
+    return found
 
 
 @dataclass

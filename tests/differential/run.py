@@ -12,12 +12,14 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,7 @@ def environment(engine: str, folder: str) -> dict[str, str]:
         if spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(ROOT / "miniray"):
             path.append(str(ROOT))
     # What the suite's check for leaks goes by is handed on, and on which fallback it runs.
-    handed_on = ("MINIRAY_TEST_RUN", "MINIRAY_TMPDIR", "MINIRAY_START_METHOD", "MINIRAY_TRANSPORT")
+    handed_on = ("MINIRAY_TEST_RUN", "MINIRAY_START_METHOD", "MINIRAY_TRANSPORT")
     of_the_suite = {key: os.environ[key] for key in handed_on if key in os.environ}
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MINIRAY_"))}
     return kept | {
@@ -121,13 +123,26 @@ def run_file(
     return {entry.name: answers[entry.name] for entry in chosen}
 
 
+@contextmanager
+def _folder(parent: str) -> Iterator[str]:
+    """A place for the sessions of a group of programs, so that those of two that run at once do not meet. It stays when
+    sessions are left in it: the check for leaks says so.
+    """
+    # Short, because socket paths below it end at 107 bytes.
+    folder = tempfile.mkdtemp(prefix="d-", dir=parent)
+    try:
+        yield folder
+    finally:
+        if not any(Path(folder).glob("miniray-*/s-*")):
+            shutil.rmtree(folder, ignore_errors=True)  # a dying process may still write to it
+
+
 def run_group(
     engine: str, name: str, programs: list[str], log: Path | None, verbose: bool, limit: int | None
 ) -> dict[str, Answer]:
     """Runs programs in one process as far as it gets; at least the first of them has an answer afterwards."""
     limit = limit or LIMITS.get(engine, LIMITS["miniray"])
-    # Short, because socket paths below it end at 107 bytes; a dying process may still write to it.
-    with tempfile.TemporaryDirectory(prefix="d-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+    with _folder("/tmp" if engine == "ray" else os.environ.get("MINIRAY_TMPDIR", "/tmp")) as folder:
         output = Path(folder, "answers.jsonl")
         output.touch()
         with open(log, "a") if log is not None else tempfile.TemporaryFile("w+") as printed:

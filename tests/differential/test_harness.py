@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .ahead import running_ahead
 from .answers import StoredAnswers, difference
 from .catalog import program_file
 from .normalise import NotPlainData, normalise
@@ -94,3 +96,22 @@ def test_a_program_that_needs_a_newer_python_is_not_compared() -> None:
     file, stored = program_file("error_types"), StoredAnswers.load("error_types")
     assert stored.comparable(file["exception_groups"], (3, 10)) == "needs Python 3.11"
     assert stored.comparable(file["exception_groups"], (3, 13)) == ""
+
+
+def test_files_run_ahead_two_at_a_time_and_those_that_must_be_alone_after_all_others() -> None:
+    running: set[str] = set()
+    together: list[set[str]] = []
+    meeting = threading.Barrier(2)
+
+    def run(name: str) -> str:
+        running.add(name)
+        together.append(set(running))
+        if name in ("task_runs", "object_values"):
+            meeting.wait(10)  # both are on their way, though only one was asked for
+        running.discard(name)
+        return f"answers of {name}"
+
+    with running_ahead(run, ["task_runs", "sessions", "object_values"]) as answers:
+        assert answers("task_runs") == "answers of task_runs"
+        assert answers("sessions") == answers("sessions") == "answers of sessions"
+    assert together[-1] == {"sessions"} and len(together) == 3
