@@ -202,7 +202,10 @@ def test_tables_in_a_place_of_their_own_outlive_the_session(idle, tmp_path):
     idle.start("--storage", storage)
     driver = idle.driver(WORK)
     assert driver.ask("kv._internal_kv_get('k')") == b"v"
-    assert driver.ask("miniray.get(miniray.get_actor('c').add.remote())") == 1
+    # Until its new process is there, calls are refused, as in Ray.
+    answers = []
+    wait_for(lambda: answers.append(driver.ask("miniray.get(miniray.get_actor('c').add.remote())")) or answers[-1] == 1)
+    assert all("is restarting" in answer for answer in answers[:-1])
     driver.leave()
 
 
