@@ -212,10 +212,10 @@ def packages_that_the_driver_does_not_have(ray):
     @ray.remote
     class Actor:
         def look(self):
-            import toolz
+            import cowsay
 
             return [
-                toolz.__file__.startswith(os.environ["VIRTUAL_ENV"]),
+                cowsay.__file__.startswith(os.environ["VIRTUAL_ENV"]),
                 sys.prefix == os.environ["VIRTUAL_ENV"],
                 sorted(name for name in ray.get_runtime_context().runtime_env if name != "_ray_commit"),
                 os.environ["PATH"].split(os.pathsep)[0] == os.environ["VIRTUAL_ENV"] + "/bin",
@@ -226,7 +226,7 @@ def packages_that_the_driver_does_not_have(ray):
 
     return [
         outcome(here),
-        ray.get(Actor.options(runtime_env={"pip": ["toolz"]}).remote().look.remote()),
+        ray.get(Actor.options(runtime_env={"pip": ["cowsay"]}).remote().look.remote()),
     ]
 
 
