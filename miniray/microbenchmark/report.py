@@ -102,9 +102,10 @@ def as_section(rows: Sequence[Row], versions: dict[str, str], limits: dict[str, 
     named = ", ".join(f"{name} {version}".strip() for name, version in versions.items())
     parts = [
         BEGIN,
-        f"One run of\n\n    {command}\n",
+        f"One run of\n\n    {command}",
         f"on {machine.processor_name()}, {machine.cpu_count()} cores, {platform.system()} {platform.release()}, Python "
-        f"{platform.python_version()}; {named}. The contestants took turns, trial by trial. {_ABOUT}",
+        f"{platform.python_version()}; {named}. The contestants took turns, trial by trial; the sessions of all of "
+        f"them are there all the time. {_ABOUT}",
         _markdown(_cells(rows, list(versions), limits)),
         *(f"* {note}" for note in _notes(rows)),
     ]
