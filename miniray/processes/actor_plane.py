@@ -380,6 +380,7 @@ class ActorPlane:
             created=time.time(),
         )
         call = ActorCall(push, client, retries)
+        core.reactor.shield()
         with core.lock:
             if core.head_lost:
                 raise exceptions.RaySystemError(core.head_lost)

@@ -6,9 +6,10 @@ the feet of the code that it interrupts, or wait for the very message that this 
 timeout by `signal.alarm`) would tear a half-done change. Masking signals does not help: the kernel gives them to
 another thread, and Python brings them back to this one.
 
-So `adopt` puts a `DeferredHandler` around each Python handler it finds, whenever the main thread begins to wait
-(0.3 us). In a critical section, or while the main thread waits, it only notes the signal; the handler proper runs at
-the next point where nothing is half-done. `restore` takes the wrappers off again.
+So `adopt` puts a `DeferredHandler` around each Python handler it finds, whenever the main thread begins to wait or
+submits something (half a microsecond, a twentieth of what a task costs its driver). In a critical section, or while the
+main thread waits, it only notes the signal; the handler proper runs at the next point where nothing is half-done.
+`restore` takes the wrappers off again.
 """
 
 from __future__ import annotations

@@ -223,8 +223,9 @@ class ObjectPlane:
             OutOfDiskError: there is no room, neither in memory nor on disk.
         """
         serialized = serialize(value, what=lambda: f"the put value {value!r}")
-        ref = self.own(*self.to_payload(serialized))
         reactor = self._core.reactor
+        reactor.shield()
+        ref = self.own(*self.to_payload(serialized))
         if reactor.interrupt_pending:
             reactor._raise_interrupt()
         return ref

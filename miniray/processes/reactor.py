@@ -9,7 +9,7 @@ while blocking, and no user code runs under it: no unpickling, no callback, no r
 
 **Ctrl-C.** While the main thread is inside `wait`, SIGINT is only noted and the wait woken; KeyboardInterrupt leaves
 from the end of `wait`, when the lead is given up and every frame handled. Inside a section under the lock it is noted
-too.
+too. A finalizer would swallow it (a loop that drops refs is often in one), so there it is sent again a moment later.
 
 **Other signals.** A handler runs in the main thread between any two bytecodes, and may wait itself. Those of the usual
 signals are kept out of waits and critical sections likewise (`deferred_handlers`): the wait is woken, gives up the
@@ -43,12 +43,37 @@ RELEASE_INTERVAL = 0.05
 LAST_LOOKS = 100
 #: How long `close` waits for a leader in another thread, in seconds.
 CLOSE_TIMEOUT = 5.0
+#: What is called when something is garbage collected, and how many frames such a call has at most.
+_FINALIZERS = ("__del__", "_view_released")
+_FINALIZER_DEPTH = 12
+#: When a signal that met a finalizer comes again, in seconds.
+_AGAIN = 0.001
 
 _monotonic = time.monotonic
 
 
 def _keyboard_interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
+
+
+def _is_in_finalizer(frame: Any) -> bool:
+    """Whether a finalizer of miniray's is running, which swallows what is raised in it."""
+    for _ in range(_FINALIZER_DEPTH):
+        if frame is None:
+            return False
+        if frame.f_code.co_name in _FINALIZERS:
+            return bool(frame.f_globals.get("__name__", "").startswith("miniray."))
+        frame = frame.f_back
+    return False
+
+
+def _signal_again(number: int) -> None:
+    time.sleep(_AGAIN)
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 class Waiter:
@@ -448,9 +473,20 @@ class Reactor:
                 self.transport.wake()
         return True
 
+    def shield(self) -> None:
+        """The main thread is about to enter a critical section: handlers that the program has installed since the last
+        wait are kept out of it, too.
+        """
+        if self._gets_signals and _thread.get_ident() == self._main_thread:
+            deferred_handlers.adopt(self)
+
     def _on_sigint(self, number: int, frame: Any) -> None:
-        if not self.defer(_keyboard_interrupt, number):
-            raise KeyboardInterrupt
+        if self.defer(_keyboard_interrupt, number):
+            return
+        if _is_in_finalizer(frame):
+            _thread.start_new_thread(_signal_again, (number,))
+            return
+        raise KeyboardInterrupt
 
     def _raise_interrupt(self) -> None:
         """Run the handlers that were deferred; the one of Ctrl-C raises KeyboardInterrupt."""

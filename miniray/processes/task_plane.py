@@ -127,6 +127,7 @@ class TaskPlane:
         )
         task = PendingTask(push, binding.scheduling_class, binding.export.stats, binding.max_retries)
         task.export = binding.export
+        core.reactor.shield()
         with core.lock:
             if core.head_lost:
                 raise exceptions.RaySystemError(core.head_lost)

@@ -53,6 +53,30 @@ def test_ctrl_c_ends_a_driver_in(way):
         program.leaves_nothing()
 
 
+def test_ctrl_c_that_meets_the_finalizer_of_a_ref_is_not_lost():
+    with Program(
+        START
+        + """
+ref = ray.put(1)
+plane = ref._core
+
+class Meets:
+    def released(self, entry):
+        os.kill(os.getpid(), signal.SIGINT)
+        plane.released(entry)
+
+ref._core = Meets()
+try:
+    del ref
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    ) as program:
+        program.read("interrupted")
+        program.succeed()
+
+
 def test_ctrl_c_in_a_terminal_reaches_the_driver_alone_and_it_may_go_on():
     with Program(
         START

@@ -337,6 +337,56 @@ def test_get_and_wait_inside_a_signal_handler_that_interrupts_a_get():
     )
 
 
+@pytest.mark.parametrize("what", ["same.remote('outer')", "actor.same.remote('outer')", "ray.put('outer')"])
+def test_a_handler_installed_since_the_last_wait_waits_for_the_end_of_a_submission(what):
+    run(
+        f"""
+        ray.init(num_cpus=1)
+
+        @ray.remote
+        def same(x):
+            return x
+
+        @ray.remote(num_cpus=0)
+        class Actor:
+            def same(self, x):
+                return x
+
+        actor = Actor.remote()
+        ray.get(actor.same.remote(1))
+        inner = []
+        core = ray.put(0)._core._core
+
+        class Lock:  # the signal comes while it is held, and what was sent has been answered
+            def __enter__(self):
+                lock.acquire()
+
+            def __exit__(self, *error):
+                if not came:
+                    came.append(True)
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                    for _ in range(1000):
+                        pass
+                    assert inner == []
+                lock.release()
+
+            def __getattr__(self, name):
+                return getattr(lock, name)
+
+        def handler(number, frame):
+            inner.append(ray.get(same.remote("inner"), timeout=20))
+
+        signal.signal(signal.SIGUSR1, handler)
+        came, lock = [], core.lock
+        core.lock = Lock()
+        outer = {what}
+        core.lock = lock
+        assert ray.get(outer, timeout=20) == "outer"
+        assert inner == ["inner"]
+        """
+    )
+
+
 def test_shutdown_inside_a_signal_handler_that_interrupts_a_get():
     run(
         """
