@@ -194,13 +194,19 @@ def test_a_worker_serves_its_own_environment_only():
     assert assigned(machine.schedule(0.0)) == [(2, b"w1")]
 
 
-def test_an_environment_without_workers_is_forgotten_after_a_while():
+def pool_with_a_start(worker_id):
+    """A pool whose environment is ready, and which starts this worker in it."""
     machine = pool()
     machine.request(1, WITH_ENV, JOB_A)
     machine.schedule(0.0)
     machine.prepared(ENV, 0.0)
     machine.schedule(0.0)
-    machine.starting(b"w1", WITH_ENV, 0.0)
+    machine.starting(worker_id, WITH_ENV, 0.0)
+    return machine
+
+
+def test_an_environment_without_workers_is_forgotten_after_a_while():
+    machine = pool_with_a_start(b"w1")
     machine.registered(b"w1", 0.0)
     machine.schedule(FORGET_AFTER)
     assert machine.schedule(2 * FORGET_AFTER) == []
@@ -211,12 +217,7 @@ def test_an_environment_without_workers_is_forgotten_after_a_while():
 
 
 def test_a_kind_of_worker_that_nobody_uses_any_more_leaves_nothing():
-    machine = pool()
-    machine.request(1, WITH_ENV, JOB_A)
-    machine.schedule(0.0)
-    machine.prepared(ENV, 0.0)
-    machine.schedule(0.0)
-    machine.starting(b"fails", WITH_ENV, 0.0)
+    machine = pool_with_a_start(b"fails")
     machine.died(b"fails")
     machine.schedule(0.0)
     machine.starting(b"w1", WITH_ENV, 0.0)
